@@ -1,0 +1,170 @@
+"""Requests that were folded together, as columns, and the ring of recent ones."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
+
+import attrs
+import numpy as np
+import numpy.typing as npt
+
+from mlserve.monitors._sampling import Dropped, Thinned
+from mlserve.records import FailureEvent, OutcomeEvent, PredictionEvent
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+SEPARATOR = "\x1f"
+"""Between the ids of a block; an id that holds one makes its block keep a tuple."""
+
+
+class Rare(NamedTuple):
+    """What most requests do not have: one value of a row, so that the others cost nothing to leave it out."""
+
+    confidence: float | None = None
+    arm: str | None = None
+    key: str | None = None
+    kind: str | None = None
+
+
+NOTHING_RARE = Rare()
+
+
+def packed(ids: Sequence[str]) -> str | tuple[str, ...]:
+    """Ids as one string: a hundred thousand small objects cost more to let go of than all else about them."""
+    joined = SEPARATOR.join(ids)
+    return joined if joined.count(SEPARATOR) == len(ids) - 1 else tuple(ids)
+
+
+@attrs.frozen(eq=False)
+class RequestBlock:
+    """Requests that were folded together. No object is kept for a row but its input and its output.
+
+    Attributes:
+        packed_ids: Prediction ids, see ``packed``.
+        first_sequence: Sequence number of the first row among the recent requests.
+        version_ids: Who was asked.
+        inputs: Copies of what was sent.
+        outputs: Copies of what was answered.
+        latency: Milliseconds.
+        times: When, microseconds since 1970.
+        rare: A ``Rare`` for the rows that have one.
+        sequences: Sequence number of each row, where they do not simply follow the first.
+    """
+
+    packed_ids: str | tuple[str, ...]
+    first_sequence: int
+    version_ids: Sequence[str | None]
+    inputs: Sequence[Any]
+    outputs: Sequence[Any]
+    latency: npt.NDArray[np.float64]
+    times: npt.NDArray[np.int64]
+    rare: Sequence[tuple[Any, ...] | None]
+    sequences: Sequence[int] | None = None
+
+    def __len__(self) -> int:
+        return self.times.size
+
+    @property
+    def ids(self) -> Sequence[str]:
+        """Prediction ids."""
+        return self.packed_ids.split(SEPARATOR) if isinstance(self.packed_ids, str) else self.packed_ids
+
+    def sequence(self, row: int) -> int:
+        """Sequence number of a row."""
+        return self.first_sequence + row if self.sequences is None else self.sequences[row]
+
+    def only(self, rows: Sequence[int]) -> RequestBlock:
+        """Some of the rows."""
+        ids = self.ids
+        return RequestBlock(
+            packed([ids[row] for row in rows]),
+            self.first_sequence,
+            [self.version_ids[row] for row in rows],
+            [self.inputs[row] for row in rows],
+            [self.outputs[row] for row in rows],
+            self.latency[rows],
+            self.times[rows],
+            [self.rare[row] for row in rows],
+            [self.sequence(row) for row in rows],
+        )
+
+    def events(self, first: int, stop: int) -> list[PredictionEvent | FailureEvent]:
+        """Rows as events."""
+        ids = self.ids[first:stop]
+        return [self._event(prediction_id, row) for row, prediction_id in enumerate(ids, first)]
+
+    def _event(self, prediction_id: str, row: int) -> PredictionEvent | FailureEvent:
+        rare = self.rare[row]
+        confidence, arm, key, kind = NOTHING_RARE if rare is None else rare
+        version_id, latency_ms = self.version_ids[row], float(self.latency[row])
+        input = self.inputs[row]
+        input = input.input if isinstance(input, Thinned) else None if isinstance(input, Dropped) else input
+        timestamp = to_datetime(self.times[row])
+        if kind is not None:
+            return FailureEvent(prediction_id, version_id, input, kind, latency_ms, timestamp, arm, key)
+        return PredictionEvent(
+            prediction_id, str(version_id), input, self.outputs[row], latency_ms, timestamp, confidence, arm, key
+        )
+
+    def outcome(self, prediction_id: str, row: int, actual: Any, seconds: float) -> OutcomeEvent:
+        """The event of a row's true value."""
+        _, arm, key, _ = self.rare[row] or NOTHING_RARE
+        return OutcomeEvent(
+            prediction_id,
+            str(self.version_ids[row]),
+            self.outputs[row],
+            actual,
+            to_datetime(self.times[row]),
+            to_datetime(round(seconds * 1e6)),
+            arm,
+            key,
+        )
+
+
+class EventRing:
+    """The last requests and outcomes, in the order in which they were folded.
+
+    *Thread safety*: none; the owner locks.
+
+    Args:
+        capacity: Events that can still be read, at most.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
+        self._items: deque[RequestBlock | tuple[OutcomeEvent]] = deque()
+        self._held = 0
+        self.count = 0
+        """Events ever taken in."""
+
+    def append(self, item: RequestBlock | tuple[OutcomeEvent]) -> None:
+        """Take in a block, or an outcome alone in a tuple."""
+        self._items.append(item)
+        self.count += len(item)
+        self._held += len(item)
+        while self._held - len(self._items[0]) >= self._capacity:
+            self._held -= len(self._items.popleft())
+
+    @property
+    def first(self) -> int:
+        """Number of the oldest event that can still be read."""
+        return max(self.count - self._held, self.count - self._capacity)
+
+    def between(self, first: int, stop: int) -> list[PredictionEvent | FailureEvent | OutcomeEvent]:
+        """Events by number."""
+        events: list[PredictionEvent | FailureEvent | OutcomeEvent] = []
+        number = self.count - self._held
+        for item in self._items:
+            begin, end = max(first - number, 0), min(stop - number, len(item))
+            if begin < end:
+                events += item.events(begin, end) if isinstance(item, RequestBlock) else item
+            number += len(item)
+        return events
+
+
+def to_datetime(microseconds: int | np.int64) -> datetime:
+    """A moment as the API gives it."""
+    return EPOCH + timedelta(microseconds=int(microseconds))

@@ -1,0 +1,127 @@
+"""Recent requests, whole, as columns: what makes short windows exact, and what older buckets are made of."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from mlserve.monitors._windows import OutcomeSummary, TrafficSummary
+from mlserve.numerics._sketches import LatencyHistogram, Moments
+
+SUCCESS = 0
+"""The kind code of a request that was answered."""
+
+_UNLABELLED, _WRONG, _RIGHT = -1, 0, 1
+
+
+class RecentRequests:
+    """The last requests of all versions.
+
+    When full, the older half is handed on and forgotten; a row is named by its sequence number, which never changes.
+
+    *Thread safety*: none; the owner locks.
+
+    Args:
+        capacity: Rows to hold; 54 bytes each.
+        hand_on: Called with the positions ``[0, n)`` that are about to be forgotten.
+    """
+
+    def __init__(self, capacity: int, hand_on: Callable[[int], None]) -> None:
+        self._capacity = capacity
+        self._hand_on = hand_on
+        self.count = 0
+        self.first_sequence = 0
+        self.forgotten_until = -(2**62)
+        """The latest moment among the rows forgotten: what happened after it is all here."""
+        self.time = np.zeros(capacity, np.int64)
+        self.version = np.zeros(capacity, np.int32)
+        self._kind = np.zeros(capacity, np.int16)
+        self._latency = np.zeros(capacity)
+        self._latency_bin = np.zeros(capacity, np.int16)
+        self._confidence = np.zeros(capacity)
+        self._label = np.full(capacity, _UNLABELLED, np.int8)
+        self._output = np.zeros(capacity)
+        self._actual = np.zeros(capacity)
+
+    def append(
+        self,
+        time: npt.NDArray[np.int64],
+        version: npt.NDArray[np.int32],
+        kind: npt.NDArray[np.int16],
+        latency: npt.NDArray[np.float64],
+        confidence: npt.NDArray[np.float64],
+    ) -> int:
+        """Take in rows, not more than half the capacity at once. Returns the sequence number of the first."""
+        if self.count + time.size > self._capacity:
+            self._forget(self._capacity // 2)
+        rows = slice(self.count, self.count + time.size)
+        self.time[rows], self.version[rows], self._kind[rows] = time, version, kind
+        self._latency[rows], self._latency_bin[rows] = latency, LatencyHistogram.bins(latency)
+        self._confidence[rows], self._label[rows] = confidence, _UNLABELLED
+        self.count += time.size
+        return self.first_sequence + rows.start
+
+    def label(self, sequence: int, pair: OutcomeSummary, output: float, actual: float) -> bool:
+        """Set the true value of a row; false when the row has been forgotten."""
+        position = sequence - self.first_sequence
+        if position < 0:
+            return False
+        self._label[position] = _RIGHT if pair.correct else _WRONG
+        self._output[position], self._actual[position] = output, actual
+        return True
+
+    def after(self, start: int, version: int | None) -> npt.NDArray[np.intp]:
+        """Positions of what happened after a moment, of one version or of all."""
+        chosen = self.time[: self.count] > start
+        if version is not None:
+            chosen &= self.version[: self.count] == version
+        return np.flatnonzero(chosen)
+
+    def summarise(self, positions: npt.NDArray[np.intp], kind_names: list[str]) -> TrafficSummary:
+        """What some rows add up to."""
+        kinds = self._kind[positions]
+        answered, errors = positions, Counter[str]()
+        if kinds.any():
+            answered = positions[kinds == SUCCESS]
+            counted = np.bincount(kinds)
+            errors.update({kind_names[kind]: int(counted[kind]) for kind in np.flatnonzero(counted).tolist() if kind})
+        confidence = self._confidence[answered]
+        return TrafficSummary(
+            latency=LatencyHistogram.from_bins(self._latency_bin[answered]),
+            latency_sum=float(self._latency[answered].sum()),
+            confidence=Moments.of(confidence[~np.isnan(confidence)]),
+            errors=errors,
+            outcomes=self._outcomes(answered[self._label[answered] != _UNLABELLED]),
+        )
+
+    def _outcomes(self, labelled: npt.NDArray[np.intp]) -> OutcomeSummary:
+        if not labelled.size:
+            return OutcomeSummary()
+        output, actual = self._output[labelled], self._actual[labelled]
+        numeric = ~(np.isnan(output) | np.isnan(actual))
+        output, actual = output[numeric], actual[numeric]
+        error = output - actual
+        return OutcomeSummary(
+            labelled=labelled.size,
+            correct=int((self._label[labelled] == _RIGHT).sum()),
+            continuous=int(((output != np.floor(output)) | (actual != np.floor(actual))).sum()),
+            absolute_error=float(np.abs(error).sum()),
+            squared_error=float((error * error).sum()),
+            actual=Moments.of(actual),
+        )
+
+    def _forget(self, rows: int) -> None:
+        rows = min(rows, self.count)
+        self._hand_on(rows)
+        self.forgotten_until = max(self.forgotten_until, int(self.time[:rows].max(initial=self.forgotten_until)))
+        columns = (
+            self.time, self.version, self._kind, self._latency, self._latency_bin, self._confidence,
+            self._label, self._output, self._actual,
+        )  # fmt: skip
+        for column in columns:
+            column[: self.count - rows] = column[rows : self.count].copy()
+        self.count -= rows
+        self.first_sequence += rows

@@ -1,0 +1,166 @@
+"""A uniform sample of any recent window, in bounded memory."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Sequence
+from itertools import chain
+from typing import Any
+
+import attrs
+import numpy as np
+import numpy.typing as npt
+
+ONE_SECOND = 1_000_000
+"""In microseconds: the shortest window whose sample should be full however many requests there are."""
+
+SETTLE_FACTOR = 4
+"""Inputs are first pruned when this many samples' worth have come."""
+
+
+@attrs.frozen
+class Thinned:
+    """An input that was kept while others were not.
+
+    Attributes:
+        cut: The share of inputs not kept at that time: those whose priority is below it.
+        input: The input.
+    """
+
+    cut: float
+    input: Any
+
+
+@attrs.frozen
+class Dropped:
+    """Stands for an input that was not kept; ``cut`` as in ``Thinned``."""
+
+    cut: float
+
+
+class WindowSample:
+    """Inputs of one version, from which a uniform sample of any window that ends now can be drawn.
+
+    Every input has an independent uniform priority. The ``size`` inputs of highest priority in a window are a uniform
+    sample of it without replacement; an input can belong to one of these only while fewer than ``size`` later inputs
+    have a higher priority, and all others are forgotten (priority sampling over moving windows: Babcock, Datar,
+    Motwani, "Sampling from a moving window over streaming data", SODA 2002). One structure thus serves every window:
+    expected memory is size·(1 + ln(n/size)) inputs after n.
+
+    Above ``size`` inputs a second most would be forgotten at once, so that they need not be copied first: only those
+    with a priority above ``cut`` are. A sample of a window in which that happened is drawn from the inputs above the
+    highest cut of the window, and so remains uniform.
+
+    *Thread safety*: none; the owner locks. ``cut`` may be read by anyone.
+
+    Args:
+        size: Inputs in a sample, at most.
+        rng: Where priorities come from.
+    """
+
+    def __init__(self, size: int, rng: np.random.Generator) -> None:
+        self._size = size
+        self._rng = rng
+        self._time = np.empty(0, np.int64)
+        self._priority = np.empty(0)
+        self._inputs = np.empty(0, object)
+        self._fresh: list[tuple[npt.NDArray[np.int64], npt.NDArray[np.float64], Sequence[Any]]] = []
+        self._count = 0
+        self._prune_at = SETTLE_FACTOR * size
+        self._oldest = -(2**62)
+        self.cut = 0.0
+        """Priority below which an input need not be kept now; 0 to keep all."""
+        # Until when, and at which cut, inputs were not kept.
+        self._cuts: deque[tuple[int, float]] = deque()
+        self._arrived = 0
+        self._measured_at: int | None = None
+
+    def __len__(self) -> int:
+        return self._count
+
+    def extend(self, times: npt.NDArray[np.int64], inputs: Sequence[Any]) -> None:
+        """Take in inputs with the moments at which they came, microseconds since 1970, at least one."""
+        before = self.cut
+        self._measure_rate(times)
+        low = np.zeros(len(inputs))
+        if highest := max(before, self.cut):
+            # What is in this block was kept by one cut or the other; the higher one is safe for both.
+            self._note_cut(int(times.max()), highest)
+            kept = [row for row, value in enumerate(inputs) if type(value) is not Dropped]
+            inputs, times = [inputs[row] for row in kept], times[kept]
+            low = np.array([value.cut if type(value) is Thinned else 0.0 for value in inputs])
+            inputs = [value.input if type(value) is Thinned else value for value in inputs]
+        self._fresh.append((times, low, inputs))
+        self._count += len(inputs)
+        if self._count >= self._prune_at:
+            self._settle()
+            self._prune()
+            self._prune_at = 2 * self._count + self._size
+
+    def forget_before(self, oldest: int) -> None:
+        """Let go of what happened before a moment, at the next occasion."""
+        self._oldest = oldest
+
+    def after(self, start: int) -> list[Any]:
+        """A uniform sample of the inputs that came after a moment: all of them where they are few, oldest first."""
+        self._settle()
+        cut = max((cut for until, cut in self._cuts if until > start), default=0.0)
+        chosen = np.flatnonzero((self._time > start) & (self._priority >= cut))
+        if chosen.size > self._size:
+            highest = np.argpartition(self._priority[chosen], -self._size)[-self._size :]
+            chosen = np.sort(chosen[highest])
+        return list(self._inputs[chosen])
+
+    def _measure_rate(self, times: npt.NDArray[np.int64]) -> None:
+        newest = int(times.max())
+        if self._measured_at is None:
+            self._measured_at = int(times.min())
+        self._arrived += times.size
+        elapsed = newest - self._measured_at
+        if elapsed <= 0 or (elapsed < ONE_SECOND and self._arrived < SETTLE_FACTOR * self._size):
+            return
+        surplus = self._arrived / elapsed * ONE_SECOND / self._size
+        # Halves only, so that the cut stays the same while the rate wavers.
+        self.cut = 1.0 - 0.5 ** math.floor(math.log2(surplus)) if surplus > 1 else 0.0
+        self._arrived, self._measured_at = 0, newest
+
+    def _note_cut(self, until: int, cut: float) -> None:
+        if self._cuts and self._cuts[-1][1] == cut:
+            self._cuts.pop()
+        self._cuts.append((until, cut))
+        while self._cuts[0][0] < self._oldest:
+            self._cuts.popleft()
+
+    def _settle(self) -> None:
+        """Give the inputs that came since the last time their priorities."""
+        if not self._fresh:
+            return
+        times, low, blocks = zip(*self._fresh, strict=True)
+        time = np.concatenate(times)
+        floor = np.concatenate(low)
+        # One by one: an assignment of the whole would unpack arrays.
+        column = np.fromiter(chain.from_iterable(blocks), object, time.size)
+        self._fresh.clear()
+        self._time = np.concatenate([self._time, time])
+        self._priority = np.concatenate([self._priority, floor + (1 - floor) * self._rng.random(time.size)])
+        self._inputs = np.concatenate([self._inputs, column])
+
+    def _prune(self) -> None:
+        order = np.argsort(self._time, kind="stable")[::-1]
+        priority = self._priority[order]
+        kept = np.zeros(order.size, bool)
+        best = np.empty(0)
+        # Block by block from the newest: whatever ranks below the best of the later blocks can never be drawn again.
+        for start in range(0, order.size, self._size):
+            block = priority[start : start + self._size]
+            threshold = best.min() if best.size >= self._size else -1.0
+            kept[start : start + self._size] = block > threshold
+            best = np.concatenate([best, block])
+            if best.size > self._size:
+                best = np.partition(best, -self._size)[-self._size :]
+        chosen = np.zeros(order.size, bool)
+        chosen[order] = kept
+        chosen &= self._time >= self._oldest
+        self._time, self._priority, self._inputs = self._time[chosen], self._priority[chosen], self._inputs[chosen]
+        self._count = self._time.size

@@ -1,0 +1,346 @@
+"""The two-sample Kolmogorov-Smirnov test of many features at once, against a reference that is sorted only once."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias, final
+
+import attrs
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mlserve.errors import InvalidArgumentError
+from mlserve.numerics import _ks_pvalues as pvalues
+from mlserve.numerics._ks_pvalues import Alternative, Method
+from mlserve.numerics._ks_samples import Sample, checked_sample, comparable, sorted_rows
+from mlserve.numerics._ks_suprema import Probes, find_suprema, has_repeats, probe_step, take_probes
+
+__all__ = ["KSResult", "SortedReference", "ks_2samp", "ks_statistic"]
+
+Values: TypeAlias = NDArray[Any]
+Floats: TypeAlias = NDArray[np.float64]
+Integers: TypeAlias = NDArray[np.int64]
+Booleans: TypeAlias = NDArray[np.bool_]
+
+# Features are sorted in blocks of about half a megabyte: what was just sorted is still in the second-level cache when it
+# is searched, and the working memory does not grow with the number of features.
+_VALUES_PER_BLOCK = 2**16
+# Sums and differences of up to n*m must fit 64 bits.
+_LARGEST_PRODUCT = 2**62
+
+
+def _equal(left: Any, right: Any) -> bool:
+    try:
+        return bool(np.array_equal(left, right, equal_nan=True))
+    except TypeError:
+        return bool(np.array_equal(left, right))
+
+
+def _field() -> Any:
+    return attrs.field(eq=attrs.cmp_using(eq=_equal))
+
+
+@final
+@attrs.frozen
+class KSResult:
+    """What a two-sample Kolmogorov-Smirnov test found.
+
+    One-dimensional samples give scalars, samples of shape ``(n_samples, n_features)`` arrays of shape
+    ``(n_features,)``. Equality compares all values, NaN equal to NaN.
+
+    Attributes:
+        statistic: D, the largest difference of the two empirical distribution functions in the direction asked for;
+            float64, in [0, 1].
+        pvalue: The probability of a D at least as large if both samples had one distribution; float64, never NaN.
+        statistic_location: A data value where the difference is D, the smallest such; where D is 0, the largest value
+            of both samples. NaN when that value is NaN. Integers beyond 2**53 are rounded here, and only here.
+        statistic_sign: +1 if the reference's distribution function is the larger one there (the current sample tends to
+            larger values), -1 if the current sample's is. +1 when both directions tie.
+        method: How the p-value was computed: ``"exact"`` (the permutation distribution, no ties), ``"exact-ties"`` (the
+            permutation distribution given which pooled values are tied) or ``"asymptotic"`` (second-order expansion for
+            samples without ties; with ties it is an upper bound, up to its own error of a few per cent).
+        ties: Whether pooled values repeat. Looked for completely within either sample, and across the samples where
+            N <= 4000 or the method is exact; otherwise across the samples only at hundreds of the reference's
+            quantiles, so that a few shared values may be missed: they do not move the p-value then.
+    """
+
+    statistic: float | Floats = _field()
+    pvalue: float | Floats = _field()
+    statistic_location: float | Floats = _field()
+    statistic_sign: int | Integers = _field()
+    method: str | NDArray[np.str_] = _field()
+    ties: bool | Booleans = _field()
+
+
+def ks_2samp(
+    reference: ArrayLike, current: ArrayLike, *, alternative: Alternative = "two-sided", method: Method = "auto"
+) -> KSResult:
+    r"""Test whether two samples come from one continuous distribution, feature by feature.
+
+    .. math:: D = \sup_x |F_{reference}(x) - F_{current}(x)|
+
+    D is computed in integers, exactly. For many windows against one reference use ``SortedReference``, which sorts the
+    reference once.
+
+    Ties: the p-value of untied samples is an upper bound for tied ones. Where N = n + m <= 4000, or ``method="exact"``,
+    it is computed from the permutation distribution *given which pooled values are tied* (Schröer and Trenkler 1995),
+    and ``method`` says ``"exact-ties"``. In larger samples ``"auto"`` gives the untied p-value, which is conservative:
+    for data of few distinct values it may be several times too large.
+
+    Missing and infinite values: NaN is a value of its own that sorts above +inf, on both sides, so that a change of the
+    missing rate shows in D; infinities sort where they belong; -0.0 equals 0.0.
+
+    Numbers are compared exactly. Integers beyond 2**53 are compared as 64-bit integers; where that is impossible, such
+    as large integers against large floats, the call is refused rather than rounded.
+
+    A p-value bounds false alarms of *one* comparison. Over d features correct for d tests; over repeated windows no
+    fixed level holds: at p <= 0.05, 94 % of 50-window runs without any drift raise at least one alarm.
+
+    Args:
+        reference: Shape ``(n,)`` or ``(n, n_features)``, bool, integer or float.
+        current: Shape ``(m,)`` or ``(m, n_features)``; as many dimensions and features as the reference.
+        alternative: ``"two-sided"``; ``"greater"``: F_reference is the larger somewhere (the current values tend to be
+            larger), D = sup(F_reference - F_current); ``"less"``: D = sup(F_current - F_reference).
+        method: ``"auto"``, ``"exact"`` or ``"asymptotic"``; see ``ks_pvalue`` for formulas, sources and accuracy.
+            ``"exact"`` takes time proportional to n*m with ties or one-sided.
+
+    Returns:
+        The result: scalars for one-dimensional samples, arrays of shape ``(n_features,)`` otherwise.
+
+    Raises:
+        InvalidArgumentError: A sample that is empty, not numbers, masked, zero- or three-dimensional; samples whose
+            features differ or that cannot be compared exactly; an unknown alternative or method.
+
+    Example:
+        >>> result = ks_2samp([1.0, 2.0, 3.0, 4.0, 5.0], [3.5, 4.5, 5.5, 6.5])
+        >>> result.statistic, round(result.pvalue, 4), result.statistic_location, result.statistic_sign, result.method
+        (0.6, 0.2857, 3.0, 1, 'exact')
+    """
+    pvalues.check_choice("alternative", alternative, Alternative)
+    pvalues.check_choice("method", method, Method)
+    return SortedReference(reference).ks_2samp(current, alternative=alternative, method=method)
+
+
+def ks_statistic(
+    reference: ArrayLike, current: ArrayLike, *, alternative: Alternative = "two-sided"
+) -> float | Floats:
+    """The statistic of ``ks_2samp`` alone, without a p-value.
+
+    Args:
+        reference: As in ``ks_2samp``.
+        current: As in ``ks_2samp``.
+        alternative: As in ``ks_2samp``.
+
+    Returns:
+        D, in [0, 1]: a float for one-dimensional samples, else shape ``(n_features,)``. Ties, NaN and infinities as in
+        ``ks_2samp``; like there, a single D above some threshold is no proof of drift when many windows are looked at.
+
+    Raises:
+        InvalidArgumentError: As in ``ks_2samp``.
+
+    Example:
+        >>> ks_statistic([1, 2, 3, 4], [3, 4, 5, 6])
+        0.5
+    """
+    pvalues.check_choice("alternative", alternative, Alternative)
+    sorted_reference = SortedReference(reference)
+    found = sorted_reference._find(sorted_reference._checked(current), alternative)
+    return float(found.statistic[0]) if sorted_reference._is_single else found.statistic
+
+
+@attrs.frozen(eq=False)
+class _Found:
+    """The suprema of all features; thresholds are n*m*D."""
+
+    thresholds: Integers
+    statistic: Floats
+    location: Floats
+    sign: Integers
+    ties: Booleans
+    ends: Booleans | None
+
+
+@final
+class SortedReference:
+    """A reference sample, sorted once, to test many windows against.
+
+    Keeps one sorted copy, feature by feature, and a few thousand cuts of it. A window then costs its own sort and a search
+    that looks at about ``m**(2/3)`` of its values.
+
+    Thread safety: immutable; any number of threads may test against it at once.
+
+    Args:
+        reference: Shape ``(n,)`` or ``(n, n_features)``, bool, integer or float. Copied. Kept as float64 where that is
+            exact, else as 64-bit integers. NaN, infinities and ties as in ``ks_2samp``.
+
+    Attributes:
+        n: Number of samples.
+        n_features: Number of features, 1 for a one-dimensional reference.
+
+    Raises:
+        InvalidArgumentError: The reference is empty, not numbers, masked, or zero- or three-dimensional.
+
+    Example:
+        >>> reference = SortedReference([[1.0, 10.0], [2.0, 20.0], [3.0, 30.0]])
+        >>> reference.ks_2samp([[2.5, 1.0], [3.5, 2.0]]).statistic.round(4).tolist()
+        [0.6667, 1.0]
+    """
+
+    __slots__ = ("_has_ties", "_is_single", "_probes", "_rows", "n", "n_features")
+
+    n: int
+    n_features: int
+
+    def __init__(self, reference: ArrayLike) -> None:
+        sample = checked_sample("reference", reference)
+        rows = sorted_rows(sample.values, 0, sample.values.shape[1], sample.dtype)
+        rows.flags.writeable = False
+        has_ties = has_repeats(rows)
+        has_ties.flags.writeable = False
+        probes: dict[int, Probes] = {}
+        for name, value in (
+            ("_rows", rows),
+            ("_has_ties", has_ties),
+            ("_is_single", sample.is_single),
+            # Filled when a window size is first seen. Two threads may do the same work, and either result will do.
+            ("_probes", probes),
+            ("n", rows.shape[1]),
+            ("n_features", rows.shape[0]),
+        ):
+            object.__setattr__(self, name, value)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"SortedReference is immutable: cannot set {name!r}. Make a new one.")
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(f"SortedReference is immutable: cannot delete {name!r}.")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The rows are in sorted order already; sorting them again is cheap and keeps one constructor.
+        return SortedReference, (self._rows[0] if self._is_single else self._rows.T,)
+
+    def __repr__(self) -> str:
+        return f"SortedReference(n={self.n}, n_features={self.n_features})"
+
+    def ks_2samp(
+        self, current: ArrayLike, *, alternative: Alternative = "two-sided", method: Method = "auto"
+    ) -> KSResult:
+        """Test a window against this reference; the same as ``ks_2samp(reference, current)``.
+
+        Args:
+            current: Shape ``(m,)`` or ``(m, n_features)``, with the dimensions and features of the reference. Not
+                changed. Working memory is one block of features, at most about one more window.
+            alternative: As in ``ks_2samp``.
+            method: As in ``ks_2samp``.
+
+        Returns:
+            Scalars for a one-dimensional reference, else arrays of shape ``(n_features,)``. On NaN, ties, what happens
+            to large integers, and on false alarms over repeated windows, see ``ks_2samp``.
+
+        Raises:
+            InvalidArgumentError: As in ``ks_2samp``.
+
+        Example:
+            >>> reference = SortedReference(range(100))
+            >>> result = reference.ks_2samp(range(50, 100))
+            >>> result.statistic, result.statistic_location, result.method
+            (0.5, 49.0, 'exact-ties')
+        """
+        pvalues.check_choice("alternative", alternative, Alternative)
+        pvalues.check_choice("method", method, Method)
+        sample = self._checked(current)
+        m = sample.values.shape[0]
+        pooled = method == "exact" or (method == "auto" and self.n + m <= pvalues.EXACT_TIES_LIMIT)
+        found = self._find(sample, alternative, pooled=pooled)
+        result, used = pvalues.unconditional_pvalues(
+            found.thresholds, self.n, m, two_sided=alternative == "two-sided", method=method
+        )
+        methods = np.full(self.n_features, used, dtype=f"<U{len('asymptotic')}")
+        if found.ends is not None and found.ties.any():
+            tied = found.ties
+            result[tied] = pvalues.conditional_pvalues(
+                found.thresholds[tied], found.ends[tied], self.n, m, alternative=alternative
+            )
+            methods[tied] = "exact-ties"
+        if self._is_single:
+            return KSResult(
+                float(found.statistic[0]),
+                float(result[0]),
+                float(found.location[0]),
+                int(found.sign[0]),
+                str(methods[0]),
+                bool(found.ties[0]),
+            )
+        return KSResult(found.statistic, result, found.location, found.sign, methods, found.ties)
+
+    def _checked(self, current: ArrayLike) -> Sample:
+        sample = checked_sample("current", current)
+        m, n_features = sample.values.shape
+        if sample.is_single != self._is_single or n_features != self.n_features:
+            expected = "(m,)" if self._is_single else f"(m, {self.n_features})"
+            raise InvalidArgumentError(
+                "current",
+                sample.values.shape[:1] if sample.is_single else sample.values.shape,
+                f"an array of shape {expected}, like the reference",
+                hint="Pass the features the reference has, in its order; one feature of a table is table[:, [j]].",
+            )
+        if not comparable(sample, self._rows.dtype, self._largest_finite(sample)):
+            raise InvalidArgumentError(
+                "current",
+                sample.values.dtype,
+                f"exactly comparable with a reference of dtype {self._rows.dtype}: one of them has integers beyond 2**53",
+                hint="Give both the same integer dtype, or .astype(float) both if rounding to 53 bits is acceptable.",
+            )
+        if self.n * m > _LARGEST_PRODUCT:
+            raise InvalidArgumentError(
+                "current", sample.values.shape, "smaller: n*m overflows 64 bits", hint="Take a random part of it."
+            )
+        return sample
+
+    def _largest_finite(self, sample: Sample) -> float:
+        if sample.dtype.kind == "f" or self._rows.dtype.kind != "f":
+            return 0.0
+        return float(np.max(np.abs(self._rows), where=np.isfinite(self._rows), initial=0.0))
+
+    def _cuts(self, m: int) -> Probes:
+        step = probe_step(self.n, m)
+        probes = self._probes.get(step)
+        if probes is None:
+            probes = self._probes[step] = take_probes(self._rows, step)
+        return probes
+
+    def _find(self, sample: Sample, alternative: Alternative, *, pooled: bool = False) -> _Found:
+        """The suprema, block by block; ``pooled``: look for every tie, and note where tie groups end."""
+        m = sample.values.shape[0]
+        greater, less = alternative != "less", alternative != "greater"
+        probes = self._cuts(m)
+        thresholds = np.empty(self.n_features, dtype=np.int64)
+        sign = np.empty(self.n_features, dtype=np.int64)
+        location = np.empty(self.n_features, dtype=np.float64)
+        ties = np.empty(self.n_features, dtype=np.bool_)
+        ends = np.empty((self.n_features, self.n + m), dtype=np.bool_) if pooled else None
+        width = max(1, _VALUES_PER_BLOCK // max(m, probes.values.shape[1]))
+        for first in range(0, self.n_features, width):
+            block = slice(first, min(first + width, self.n_features))
+            reference = self._rows[block]
+            current = sorted_rows(sample.values, block.start, block.stop, self._rows.dtype)
+            suprema = find_suprema(reference, current, probes.rows(block), greater=greater, less=less)
+            is_plus = suprema.plus >= suprema.minus if greater and less else np.full(suprema.plus.shape, greater)
+            thresholds[block] = np.where(is_plus, suprema.plus, suprema.minus)
+            sign[block] = np.where(is_plus, 1, -1)
+            location[block] = np.where(is_plus, suprema.plus_location, suprema.minus_location)
+            if ends is None:
+                ties[block] = self._has_ties[block] | suprema.shared | has_repeats(current)
+            else:
+                ends[block] = _group_ends(np.concatenate((reference, current), axis=1))
+                ties[block] = ~ends[block].all(axis=1)
+        return _Found(thresholds, thresholds / (self.n * m), location, sign, ties, ends)
+
+
+def _group_ends(pooled: Values) -> Booleans:
+    """Whether each pooled value, in ascending order, is the last of its tie group. Sorts its argument."""
+    pooled.sort(axis=1)
+    ends = np.ones(pooled.shape, dtype=np.bool_)
+    np.not_equal(pooled[:, 1:], pooled[:, :-1], out=ends[:, :-1])
+    if pooled.dtype.kind == "f":
+        ends[:, :-1] &= ~((pooled[:, 1:] != pooled[:, 1:]) & (pooled[:, :-1] != pooled[:, :-1]))
+    return ends

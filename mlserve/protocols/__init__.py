@@ -1,0 +1,38 @@
+"""The promises between the parts, and to what users plug in.
+
+A class keeps a promise by having the methods; subclassing the protocol explicitly is better, because a forgotten
+method then fails when the class is used, not later with a silent None. Each docstring is a specification.
+"""
+
+from mlserve.clocks import Clock
+from mlserve.protocols._models import Classifier, Regressor
+from mlserve.protocols._monitors import (
+    BaselineMonitor,
+    DeferringMonitor,
+    EventMonitor,
+    LabelledMonitor,
+    ModelMonitor,
+)
+from mlserve.protocols._repositories import (
+    ModelRepository,
+    ObservableRepository,
+    VersionDescriber,
+    WritableModelRepository,
+)
+from mlserve.protocols._service import PredictionService
+
+__all__ = [
+    "BaselineMonitor",
+    "Classifier",
+    "Clock",
+    "DeferringMonitor",
+    "EventMonitor",
+    "LabelledMonitor",
+    "ModelMonitor",
+    "ModelRepository",
+    "ObservableRepository",
+    "PredictionService",
+    "Regressor",
+    "VersionDescriber",
+    "WritableModelRepository",
+]

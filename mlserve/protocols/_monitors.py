@@ -1,0 +1,183 @@
+"""What a store of events and metrics promises."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any, Protocol, runtime_checkable
+
+from mlserve.records import DriftEvent, EventPage, FailureEvent, InputSample, ModelMetrics, PredictionEvent
+
+
+@runtime_checkable
+class ModelMonitor(Protocol):
+    """Where predictions are counted: the eight methods that an adapter author must write.
+
+    *Thread safety*: every method may be called from any thread at once. *Blocking*: the two ``record_prediction``
+    methods are called on the request path and must not do I/O. *Ownership*: ``event.input`` and ``event.output``
+    belong to the caller, who may change them as soon as the call returns: copy what is kept. *Windows*: a window is
+    (now − w, now] by the monitor's clock. *Failure*: an exception is counted by the server and breaks nothing.
+    """
+
+    @abstractmethod
+    def record_prediction(self, event: PredictionEvent) -> None:
+        """Take in a prediction that was answered."""
+        ...
+
+    @abstractmethod
+    def record_prediction_error(self, kind: str, version_id: str | None) -> None:
+        """Take in a prediction that failed now.
+
+        Args:
+            kind: An ``ErrorKind`` value.
+            version_id: The version asked, or None where none was resolved.
+        """
+        ...
+
+    @abstractmethod
+    def get_recent_metrics(self, window: timedelta) -> ModelMetrics:
+        """Metrics of all versions together.
+
+        Raises:
+            InvalidArgumentError: The window is not positive.
+        """
+        ...
+
+    @abstractmethod
+    def get_model_metrics(self, version_id: str, window: timedelta) -> ModelMetrics:
+        """Metrics of one version; of a version never seen, metrics without requests.
+
+        Raises:
+            InvalidArgumentError: The window is not positive.
+        """
+        ...
+
+    @abstractmethod
+    def get_baseline_metrics(self, version_id: str) -> ModelMetrics | None:
+        """The metrics a version is compared with, or None."""
+        ...
+
+    @abstractmethod
+    def get_recent_input_distribution(self, version_id: str, window: timedelta) -> InputSample:
+        """Inputs that a version answered; of a version never seen, a sample without rows.
+
+        Raises:
+            InvalidArgumentError: The window is not positive.
+        """
+        ...
+
+    @abstractmethod
+    def get_baseline_input_distribution(self, version_id: str) -> InputSample | None:
+        """The inputs a version is compared with, or None."""
+        ...
+
+    @abstractmethod
+    def record_drift_event(self, event: DriftEvent) -> None:
+        """Keep a drift that was found."""
+        ...
+
+
+@runtime_checkable
+class LabelledMonitor(Protocol):
+    """A monitor that takes true values when they arrive."""
+
+    @abstractmethod
+    def record_outcome(self, prediction_id: str, actual: Any) -> None:
+        """Join a true value with its prediction. Late, repeated and unknown outcomes are counted, never an error."""
+        ...
+
+
+@runtime_checkable
+class BaselineMonitor(Protocol):
+    """A monitor whose baselines can be set."""
+
+    @abstractmethod
+    def set_baseline(
+        self,
+        version_id: str,
+        *,
+        metrics: ModelMetrics | None = None,
+        inputs: Any = None,
+        feature_names: Sequence[str] | None = None,
+    ) -> None:
+        """Set what a version is compared with. What is None stays as it was.
+
+        Args:
+            version_id: The version.
+            metrics: Its metrics when all was well.
+            inputs: Its inputs when all was well: an ``InputSample`` or an array ``(n_samples, n_features)``.
+            feature_names: Names for an array's features.
+
+        Raises:
+            InvalidArgumentError: Not an array of rows, or names that do not fit it.
+        """
+        ...
+
+    @abstractmethod
+    def capture_baseline(self, version_id: str, window: timedelta) -> None:
+        """Take a recent window of the version itself as its baseline.
+
+        Raises:
+            InvalidArgumentError: The window is not positive or holds no prediction of the version.
+        """
+        ...
+
+
+@runtime_checkable
+class EventMonitor(Protocol):
+    """A monitor that keeps whole failures and a bounded ring of recent events to read one by one."""
+
+    @abstractmethod
+    def record_failure(self, event: FailureEvent) -> None:
+        """Take in a prediction that failed; the server calls it instead of ``record_prediction_error``."""
+        ...
+
+    @abstractmethod
+    def events(self, after: int = 0, limit: int | None = None) -> EventPage:
+        """Recent predictions, failures and outcomes, in the order in which they were recorded.
+
+        Args:
+            after: The cursor of an earlier page; 0 to begin with the oldest that is kept.
+            limit: At most so many; None for all that are kept.
+
+        Raises:
+            InvalidArgumentError: ``after`` or ``limit`` is negative.
+        """
+        ...
+
+
+@runtime_checkable
+class DeferringMonitor(Protocol):
+    """A monitor that can take a prediction as bare values and make an event of it later.
+
+    Building a ``PredictionEvent`` costs more than all the rest of a request; a monitor with this method spares it.
+    """
+
+    @abstractmethod
+    def defer_prediction(
+        self,
+        prediction_id: str,
+        model_version: str,
+        input: Any,
+        output: Any,
+        processing_time_ms: float,
+        timestamp: float,
+        confidence: float | None,
+        arm: str | None,
+        key: str | None,
+    ) -> None:
+        """The same as ``record_prediction`` of an event with these values.
+
+        Args:
+            prediction_id: As in ``PredictionEvent``; so are the others but the next.
+            model_version: Id of the version.
+            input: What the caller sent: copy what is kept.
+            output: What the model answered: copy what is kept.
+            processing_time_ms: Milliseconds.
+            timestamp: Seconds since 1970-01-01 UTC, as ``datetime.timestamp()`` gives them.
+            confidence: In [0, 1] or None.
+            arm: Arm of a rollout or None.
+            key: The caller's routing key or None.
+        """
+        ...

@@ -1,0 +1,71 @@
+"""The values that mlserve answers with: frozen, compared by value, safe to share between threads.
+
+Absent evidence is ``None``, never 0. Durations carry their unit in the name or are ``timedelta``; times are
+timezone-aware ``datetime`` values in UTC.
+"""
+
+from mlserve.records._drift import (
+    ConceptDrift,
+    DataDrift,
+    DriftAnalysis,
+    DriftDetectionResult,
+    DriftEvent,
+    DriftSeverity,
+    DriftStatus,
+    DriftType,
+    FeatureDrift,
+    FeatureStatus,
+    PerformanceDrift,
+)
+from mlserve.records._monitoring import (
+    Baseline,
+    EventPage,
+    FailureEvent,
+    InputSample,
+    ModelMetrics,
+    MonitorStatistics,
+    OutcomeEvent,
+    PredictionEvent,
+)
+from mlserve.records._serving import (
+    CheckStatus,
+    HealthCheck,
+    HealthState,
+    HealthStatus,
+    ServerStatistics,
+    ServingResult,
+)
+from mlserve.records._versions import HistoryEntry, ModelVersion, Stage, Task, VersionDescription
+
+__all__ = [
+    "Baseline",
+    "CheckStatus",
+    "ConceptDrift",
+    "DataDrift",
+    "DriftAnalysis",
+    "DriftDetectionResult",
+    "DriftEvent",
+    "DriftSeverity",
+    "DriftStatus",
+    "DriftType",
+    "EventPage",
+    "FailureEvent",
+    "FeatureDrift",
+    "FeatureStatus",
+    "HealthCheck",
+    "HealthState",
+    "HealthStatus",
+    "HistoryEntry",
+    "InputSample",
+    "ModelMetrics",
+    "ModelVersion",
+    "MonitorStatistics",
+    "OutcomeEvent",
+    "PerformanceDrift",
+    "PredictionEvent",
+    "ServerStatistics",
+    "ServingResult",
+    "Stage",
+    "Task",
+    "VersionDescription",
+]

@@ -1,0 +1,5 @@
+"""Where versions live."""
+
+from mlserve.repositories._memory import InMemoryModelRepository
+
+__all__ = ["InMemoryModelRepository"]

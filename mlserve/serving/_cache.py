@@ -1,0 +1,437 @@
+"""Loaded models: one load a version, availability before freshness, eviction only of what nobody uses."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, final
+
+import attrs
+
+from mlserve.clocks import Clock
+from mlserve.errors import (
+    ModelLoadFailedError,
+    RepositoryUnavailableError,
+    ServingError,
+    VersionNotFoundError,
+)
+from mlserve.protocols import ModelRepository, ObservableRepository
+from mlserve.records import ModelVersion
+from mlserve.serving._dispatch import Adapter
+from mlserve.serving._policy import CachePolicy
+
+_log = logging.getLogger(__name__)
+
+
+class LoadedVersion:
+    """A version whose model is in memory, with all that a request needs, found once.
+
+    A request that uses it appends to ``leases`` and pops when done: both are atomic, so no lock is taken.
+    """
+
+    __slots__ = (
+        "adapter", "average_ms", "call", "check", "evicting", "example", "has_confidence", "id", "is_async", "leases",
+        "validated", "version",
+    )  # fmt: skip
+
+    def __init__(
+        self, version: ModelVersion, adapter: Adapter, check: Callable[[Any], Any] | None, validated: bool, example: Any
+    ) -> None:
+        self.version = version
+        self.id = version.id
+        self.adapter = adapter
+        self.call = adapter.call
+        self.has_confidence = adapter.has_confidence
+        self.is_async = adapter.is_async
+        self.check = check
+        self.validated = validated
+        self.example = example
+        self.leases: list[str] = []
+        self.evicting = False
+        self.average_ms: float | None = None
+
+
+@attrs.frozen(eq=False)
+class Current:
+    """The version that answers when none is named, and until when that need not be asked again.
+
+    Attributes:
+        loaded: The version.
+        generation: The repository's generation when it was found.
+        expires: Monotonic seconds.
+    """
+
+    loaded: LoadedVersion
+    generation: int
+    expires: float
+
+
+class _Flight:
+    """One load of one version, shared by whoever waits for it."""
+
+    def __init__(self) -> None:
+        self.done = threading.Event()
+        self.loaded: LoadedVersion | None = None
+        self.error: ServingError | None = None
+
+
+@attrs.frozen
+class _Failure:
+    error: ServingError
+    attempts: int
+    retry_at: float
+
+
+@attrs.frozen
+class _Names:
+    """What ids and aliases mean, for as long as the repository has not changed."""
+
+    generation: int
+    expires: float
+    versions: dict[str, ModelVersion] = attrs.field(factory=dict)
+
+
+class _NeverChanges:
+    """Stands for the generation of a repository that has none: such a repository is followed by time."""
+
+    generation = 0
+
+
+@final
+class VersionCache:
+    """The models in memory.
+
+    *Thread safety*: yes. The lock is held around dictionaries only, never around a call of the repository or a model.
+
+    Args:
+        repository: Where versions come from.
+        policy: What stays, and how the latest is followed.
+        load: From a version to all that a request needs; may be slow and may raise anything.
+        clock: For times of refresh and retry.
+    """
+
+    def __init__(
+        self,
+        repository: ModelRepository[Any],
+        policy: CachePolicy,
+        load: Callable[[ModelVersion], LoadedVersion],
+        clock: Clock,
+    ) -> None:
+        self._repository = repository
+        self._policy = policy
+        self._load = load
+        self._monotonic = clock.monotonic
+        self.observed: Any = repository if isinstance(repository, ObservableRepository) else _NeverChanges()
+        self._interval = float("inf") if self.observed is repository else policy.refresh_seconds
+        self.current: Current | None = None
+        self.trouble: ServingError | None = None
+        """Why the latest version could not be followed the last time; None when it could."""
+        self.counts: Counter[str] = Counter()
+        self._target: str | None = None
+        self._keep: frozenset[str] = frozenset()
+        self._loaded: dict[str, LoadedVersion] = {}
+        self._failures: dict[str, _Failure] = {}
+        self._names = _Names(-1, 0.0)
+        self.reset_threads()
+
+    def reset_threads(self) -> None:
+        """New locks and no flights: in a forked child the threads of the parent do not exist."""
+        self._lock = threading.Lock()
+        self._following = threading.Lock()
+        self._flights: dict[str, _Flight] = {}
+
+    # ------------------------------------------------------------------------------------------------ the latest
+
+    def latest(self) -> LoadedVersion:
+        """The latest version, loaded. Called when ``current`` is absent or out of date.
+
+        Raises:
+            ServingError: There is none, or it cannot be loaded and no earlier one can answer.
+        """
+        current = self.current
+        if current is None:
+            return self._follow()
+        stale = self.observed.generation != current.generation
+        if not stale and self._interval:
+            self._refresh_later(current)
+            return current.loaded
+        # One request follows; the others go on with what they have.
+        if not self._following.acquire(blocking=False):
+            return current.loaded
+        try:
+            return self._follow()
+        finally:
+            self._following.release()
+
+    def refresh(self) -> LoadedVersion:
+        """Ask the repository now and wait for the latest version to be loaded, however long it takes."""
+        return self._follow(wait_seconds=None)
+
+    def _refresh_later(self, current: Current) -> None:
+        with self._lock:
+            if self.current is not current:
+                return
+            self.current = attrs.evolve(current, expires=self._monotonic() + (self._policy.refresh_seconds or 1.0))
+        self._start("refresh", self._follow_quietly)
+
+    def _follow_quietly(self) -> None:
+        try:
+            self._follow()
+        except ServingError as error:
+            _log.warning("following the latest version failed: %s", error)
+
+    def _follow(self, wait_seconds: float | None = -1.0) -> LoadedVersion:
+        generation = self.observed.generation
+        current = self.current
+        try:
+            latest = self._repository.get_latest_version()
+        except VersionNotFoundError as error:
+            # Nothing is to be served any more, which is what was asked for.
+            self.current, self._target = None, None
+            self.trouble = error
+            raise
+        except Exception as exception:
+            return self._without_repository(exception, current)
+        if current is not None and current.loaded.id == latest.id:
+            self._settle(current.loaded, generation)
+            return current.loaded
+        self._target = latest.id
+        with self._lock:
+            loaded = self._loaded.get(latest.id)
+        if loaded is None:
+            if current is not None:
+                # Before waiting, so that the other requests see nothing new and go on.
+                self.current = Current(current.loaded, generation, self._monotonic() + self._interval)
+            flight = self._board(latest)
+            if current is None or wait_seconds is None:
+                flight.done.wait()
+            elif not flight.done.wait(self._policy.swap_wait_ms / 1000):
+                return current.loaded
+            if flight.error is not None:
+                return self._without_new(flight.error, current, latest.id)
+            assert flight.loaded is not None
+            loaded = flight.loaded
+        self._settle(loaded, generation)
+        return loaded
+
+    def _settle(self, loaded: LoadedVersion, generation: int) -> None:
+        """Traffic goes to this version from now on."""
+        with self._lock:
+            if self.current is not None and self.current.generation > generation:
+                return  # a later answer of the repository was faster
+            if self.current is not None and self.current.loaded is not loaded:
+                self.counts["swaps"] += 1
+                _log.info("version %s answers instead of %s", loaded.id, self.current.loaded.id)
+            self.current = Current(loaded, generation, self._monotonic() + self._interval)
+            self.trouble = None
+
+    def _without_repository(self, exception: Exception, current: Current | None) -> LoadedVersion:
+        with self._lock:
+            self.counts["repository_errors"] += 1
+        error = RepositoryUnavailableError(
+            f"the repository could not be asked for its latest version: {exception!r}.",
+            hint="A version named by its id may still be loaded.",
+            exception=exception,
+        ).forget_traceback()
+        _log.warning("%s", error.message, exc_info=exception)
+        self.trouble = error
+        if current is None:
+            raise error.copy()
+        self._retry_after(current, self._policy.refresh_seconds or 1.0)
+        return current.loaded
+
+    def _without_new(self, error: ServingError, current: Current | None, version_id: str) -> LoadedVersion:
+        self.trouble = error
+        if current is None:
+            raise error.copy()
+        with self._lock:
+            failure = self._failures.get(version_id)
+            pause = max(0.0, failure.retry_at - self._monotonic()) if failure is not None else 0.0
+        self._retry_after(current, pause)
+        return current.loaded
+
+    def _retry_after(self, current: Current, pause: float) -> None:
+        with self._lock:
+            if self.current is not None:
+                self.current = Current(current.loaded, self.current.generation, self._monotonic() + pause)
+
+    # ------------------------------------------------------------------------------------------------- by name
+
+    def named(self, version: ModelVersion | str) -> LoadedVersion:
+        """A version by its id, its alias or itself, loaded.
+
+        Raises:
+            ServingError: It may not be served, or cannot be loaded.
+        """
+        found = self._resolve(version)
+        loaded = self._loaded.get(found.id)
+        if loaded is not None:
+            return loaded
+        flight = self._board(found)
+        flight.done.wait()
+        if flight.error is not None:
+            raise flight.error.copy()
+        assert flight.loaded is not None
+        return flight.loaded
+
+    def _resolve(self, version: ModelVersion | str) -> ModelVersion:
+        name = version.id if isinstance(version, ModelVersion) else version
+        if not isinstance(name, str):
+            raise VersionNotFoundError(
+                f"a version is named by a ModelVersion, an id or an alias, not by {name!r}.", hint="Use str(id)."
+            )
+        names, generation = self._names, self.observed.generation
+        if names.generation != generation or self._monotonic() >= names.expires:
+            # One is kept for a while, or until the repository changes; both leave no room for staleness of its own.
+            names = self._names = _Names(generation, self._monotonic() + self._interval)
+        found = names.versions.get(name)
+        if found is None:
+            found = names.versions[name] = self._find(name)
+        return found
+
+    def _find(self, name: str) -> ModelVersion:
+        try:
+            active = {version.id: version for version in self._repository.get_active_versions()}
+            if name in active:
+                return active[name]
+            resolve_alias = getattr(self._repository, "resolve_alias", None)
+            if resolve_alias is not None and not name.isdecimal():
+                target: ModelVersion = resolve_alias(name)
+                if target.id in active:
+                    return active[target.id]
+                name = target.id
+            stage = getattr(self._repository, "stage", None)
+            standing = f" is {stage(name)}" if stage is not None else " is not among the active versions"
+        except ServingError:
+            raise
+        except Exception as exception:
+            with self._lock:
+                self.counts["repository_errors"] += 1
+            raise RepositoryUnavailableError(
+                f"the repository could not be asked for version {name!r}: {exception!r}.", exception=exception
+            ) from exception
+        raise VersionNotFoundError(
+            f"version {name!r}{standing}, and only active versions are served.",
+            hint=f"Call activate({name!r}) on the repository.",
+            version_id=name,
+        )
+
+    # -------------------------------------------------------------------------------------------------- loading
+
+    def _board(self, version: ModelVersion) -> _Flight:
+        """The flight of a version: the one under way, or a new one."""
+        with self._lock:
+            flight = self._flights.get(version.id)
+            if flight is not None:
+                return flight
+            flight = self._flights[version.id] = _Flight()
+            loaded, failure = self._loaded.get(version.id), self._failures.get(version.id)
+            if loaded is not None:  # it landed since the caller looked
+                flight.loaded = loaded
+            elif failure is not None and self._monotonic() < failure.retry_at:
+                flight.error = failure.error
+            if flight.loaded is not None or flight.error is not None:
+                del self._flights[version.id]
+                flight.done.set()
+                return flight
+        self._start(f"load-{version.id}", lambda: self._fly(version, flight))
+        return flight
+
+    def _fly(self, version: ModelVersion, flight: _Flight) -> None:
+        try:
+            flight.loaded = self._load(version)
+        except ServingError as error:
+            flight.error = error
+        except BaseException as exception:  # also SystemExit from a model's code: the callers must not wait for ever
+            flight.error = ModelLoadFailedError(
+                f"version {version.id} could not be loaded: {exception!r}.",
+                hint="The exception is kept as error.exception and logged in full.",
+                exception=exception,
+                version_id=version.id,
+            )
+        try:
+            if flight.loaded is not None:
+                self._publish(flight.loaded)
+            else:
+                self._remember_failure(version.id, flight)
+        finally:
+            with self._lock:
+                self._flights.pop(version.id, None)
+            flight.done.set()
+
+    def _publish(self, loaded: LoadedVersion) -> None:
+        with self._lock:
+            self._failures.pop(loaded.id, None)
+            self._loaded[loaded.id] = loaded
+            self.counts["loads"] += 1
+            current, crowded = self.current, len(self._loaded) > self._policy.max_loaded
+        _log.info("version %s is loaded", loaded.id)
+        if current is not None and self._target == loaded.id:
+            self._settle(loaded, current.generation)
+        if crowded:
+            self._choose_what_stays()
+            self.sweep(arriving=loaded)
+
+    def _remember_failure(self, version_id: str, flight: _Flight) -> None:
+        assert flight.error is not None
+        _log.error("%s", flight.error.message, exc_info=flight.error.exception)
+        flight.error.forget_traceback()
+        with self._lock:
+            self.counts["load_failures"] += 1
+            known = self._failures.get(version_id)
+            attempts = 1 if known is None else known.attempts + 1
+            pause = min(self._policy.retry_seconds * 2 ** min(attempts - 2, 60), self._policy.max_retry_seconds)
+            retry_at = self._monotonic() + (pause if attempts > 1 else 0.0)
+            self._failures[version_id] = _Failure(flight.error, attempts, retry_at)
+            current = self.current
+        if self._target == version_id and current is not None:
+            self._without_new(flight.error, current, version_id)
+
+    def _start(self, name: str, target: Callable[[], None]) -> None:
+        threading.Thread(target=target, name=f"mlserve-{name}", daemon=True).start()
+
+    # ------------------------------------------------------------------------------------------------- evicting
+
+    def _choose_what_stays(self) -> None:
+        try:
+            active = self._repository.get_active_versions(self._policy.keep_active)
+            self._keep = frozenset(version.id for version in active)
+        except Exception:
+            # The choice made before still holds; the next load asks again.
+            with self._lock:
+                self.counts["repository_errors"] += 1
+            _log.warning("the repository could not be asked which versions are active", exc_info=True)
+
+    def sweep(self, arriving: LoadedVersion | None = None) -> None:
+        """Drop the models that need not stay, except those in use: they go when their last request ends.
+
+        Args:
+            arriving: A model just loaded, whose callers have not taken their leases yet.
+        """
+        with self._lock:
+            crowded = len(self._loaded) > self._policy.max_loaded
+            current = self.current
+            serving = current.loaded if current is not None else None
+            for loaded in list(self._loaded.values()):
+                if loaded.id in self._keep or loaded is serving or not (crowded or loaded.evicting):
+                    loaded.evicting = False
+                elif loaded.leases or loaded is arriving:
+                    loaded.evicting = True
+                else:
+                    del self._loaded[loaded.id]
+                    self.counts["evictions"] += 1
+                    _log.info("version %s is evicted", loaded.id)
+
+    def forget_all(self) -> None:
+        """Drop every model."""
+        with self._lock:
+            self.current = None
+            self._loaded.clear()
+
+    @property
+    def loaded(self) -> tuple[LoadedVersion, ...]:
+        """The models in memory, oldest first."""
+        with self._lock:
+            return tuple(self._loaded.values())

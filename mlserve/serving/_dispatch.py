@@ -1,0 +1,228 @@
+"""From a model of whatever kind to one call: decided once, when a version is loaded."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, final
+
+import attrs
+import numpy as np
+
+from mlserve.errors import PredictionExceptionError, UnsupportedModelError
+from mlserve.protocols import Classifier, Regressor
+from mlserve.records import Task, VersionDescription
+
+ARGMAX_IS_PREDICT = frozenset(
+    {
+        "BernoulliNB",
+        "CategoricalNB",
+        "ComplementNB",
+        "DecisionTreeClassifier",
+        "ExtraTreeClassifier",
+        "ExtraTreesClassifier",
+        "GaussianNB",
+        "HistGradientBoostingClassifier",
+        "LogisticRegression",
+        "LogisticRegressionCV",
+        "MultinomialNB",
+        "RandomForestClassifier",
+    }
+)
+"""scikit-learn classifiers whose ``predict`` is the argmax of ``predict_proba``, as their sources show: one call gives
+both the label and its probability."""
+
+CLEAR_MARGIN = 1e-9
+"""Below this distance between the two most probable classes rounding could order them otherwise than ``predict``
+does, which is then asked."""
+
+
+@final
+class SingleRow:
+    """Wraps a model whose ``predict`` takes one input as it comes and answers it, not a batch.
+
+    Args:
+        model: Anything with ``predict(input)``.
+
+    Raises:
+        UnsupportedModelError: It has no ``predict``.
+    """
+
+    def __init__(self, model: Any) -> None:
+        if not callable(getattr(model, "predict", None)):
+            raise UnsupportedModelError(f"{_name(model)} has no predict method.", hint="Pass a callable as it is.")
+        self.model = model
+
+    @property
+    def __call__(self) -> Callable[[Any], Any]:
+        return self.model.predict  # type: ignore[no-any-return]  # the wrapped model is anything
+
+
+@attrs.frozen(eq=False)
+class Adapter:
+    """How a loaded model is called.
+
+    Attributes:
+        call: From one input to its answer; to (answer, confidence) where ``has_confidence``; to an awaitable of it
+            where ``is_async``.
+        kind: ``"predictor"``, ``"classifier"``, ``"regressor"`` or ``"callable"``.
+        takes_rows: Whether it goes through rows of a table; else the input is passed as it came.
+        has_confidence: See ``call``.
+        is_async: See ``call``.
+    """
+
+    call: Callable[[Any], Any]
+    kind: str
+    takes_rows: bool = False
+    has_confidence: bool = False
+    is_async: bool = False
+
+
+def adapt(model: Any, description: VersionDescription | None, predictor: Callable[[Any, Any], Any] | None) -> Adapter:
+    """Decide how a model is called.
+
+    The order: the server's ``predictor``, the task it was registered with, scikit-learn's tags, the protocols
+    ``Classifier`` and ``Regressor``, a callable.
+
+    Args:
+        model: What the repository loaded.
+        description: What the repository says of it, where it can.
+        predictor: Called as ``predictor(model, input)``, or None.
+
+    Raises:
+        UnsupportedModelError: None of these fits.
+    """
+    if predictor is not None:
+        return Adapter(
+            lambda input: predictor(model, input), "predictor", is_async=inspect.iscoroutinefunction(predictor)
+        )
+    if isinstance(model, type):
+        raise UnsupportedModelError(
+            f"{model.__name__} is a class, not a trained model.", hint=f"Register an instance: {model.__name__}().fit(…)."
+        )
+    if isinstance(model, Regressor) and callable(model.predict):
+        return _adapt_rows(model, None if description is None else description.task)
+    if callable(model):
+        called = model.__call__ if not inspect.isroutine(model) else model
+        return Adapter(model if not isinstance(model, SingleRow) else model.__call__, "callable", is_async=_is_async(called))
+    raise UnsupportedModelError(
+        f"{_name(model)} has no predict method and is not callable.",
+        hint="Register a Classifier, a Regressor or a callable, or give the server predictor=.",
+    )
+
+
+def _adapt_rows(model: Any, task: Task | None) -> Adapter:
+    kind = task if task is not None else _tagged_task(model)
+    is_classifier = kind is Task.CLASSIFICATION or (kind is None and isinstance(model, Classifier))
+    name = "classifier" if is_classifier else "regressor"
+    to_rows = _table_maker(model)
+    predict = model.predict
+    if _is_async(predict):
+        return Adapter(_async_rows(predict, to_rows), name, takes_rows=True, is_async=True)
+    if not is_classifier or not callable(getattr(model, "predict_proba", None)):
+        return Adapter(lambda input: _only(predict(to_rows(input))), name, takes_rows=True)
+    if _argmax_is_predict(model):
+        return Adapter(_by_argmax(model, to_rows), name, takes_rows=True, has_confidence=True)
+    return Adapter(_by_both(model, to_rows), name, takes_rows=True, has_confidence=True)
+
+
+def _async_rows(predict: Callable[[Any], Any], to_rows: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    async def call(input: Any) -> Any:
+        return _only(await predict(to_rows(input)))
+
+    return call
+
+
+def _by_both(model: Any, to_rows: Callable[[Any], Any]) -> Callable[[Any], tuple[Any, float]]:
+    predict, predict_proba = model.predict, model.predict_proba
+
+    def call(input: Any) -> tuple[Any, float]:
+        rows = to_rows(input)
+        return _only(predict(rows)), float(np.max(_only(predict_proba(rows))))
+
+    return call
+
+
+def _by_argmax(model: Any, to_rows: Callable[[Any], Any]) -> Callable[[Any], tuple[Any, float]]:
+    predict, predict_proba, classes = model.predict, model.predict_proba, model.classes_
+
+    def call(input: Any) -> tuple[Any, float]:
+        rows = to_rows(input)
+        probabilities = _only(predict_proba(rows)).tolist()
+        confidence = max(probabilities)
+        if sum(probability > confidence - CLEAR_MARGIN for probability in probabilities) > 1:
+            return _only(predict(rows)), confidence
+        return classes[probabilities.index(confidence)], confidence
+
+    return call
+
+
+def _argmax_is_predict(model: Any) -> bool:
+    last = model.steps[-1][1] if hasattr(model, "steps") else model
+    return (
+        type(last).__module__.startswith("sklearn.")
+        and type(last).__name__ in ARGMAX_IS_PREDICT
+        and isinstance(getattr(model, "classes_", None), np.ndarray)
+    )
+
+
+def _tagged_task(model: Any) -> Task | None:
+    tags = getattr(model, "__sklearn_tags__", None)
+    estimator_type = tags().estimator_type if callable(tags) else getattr(model, "_estimator_type", None)
+    return {"classifier": Task.CLASSIFICATION, "regressor": Task.REGRESSION}.get(str(estimator_type))
+
+
+def _table_maker(model: Any) -> Callable[[Any], Any]:
+    """From one input to the table of one row that the model takes."""
+    names = getattr(model, "feature_names_in_", None)
+    if names is not None:
+        return _frame_maker(list(names))
+
+    def to_rows(input: Any) -> Any:
+        if type(input) is np.ndarray:
+            return input[np.newaxis]
+        return input if _is_frame(input) else np.asarray(input)[np.newaxis]
+
+    return to_rows
+
+
+def _frame_maker(names: list[str]) -> Callable[[Any], Any]:
+    # An estimator fitted on a frame selects columns by name and warns at anything else.
+    import pandas
+
+    def to_rows(input: Any) -> Any:
+        if _is_frame(input):
+            return input
+        if isinstance(input, Mapping):
+            return pandas.DataFrame([input], columns=names)
+        return pandas.DataFrame(np.asarray(input)[np.newaxis], columns=names)
+
+    return to_rows
+
+
+def _is_frame(value: Any) -> bool:
+    return hasattr(value, "columns") and hasattr(value, "dtypes")
+
+
+def _only(answers: Any) -> Any:
+    try:
+        count = len(answers)
+    except TypeError:
+        raise PredictionExceptionError(
+            f"the model answered a table of one row with a single {_name(answers)}; expected one item for each row.",
+            hint="Wrap a model that answers one input at a time in SingleRow(model).",
+        ) from None
+    if count != 1:
+        raise PredictionExceptionError(
+            f"the model answered a table of one row with {count} items; expected one item for each row.",
+            hint="Wrap a model that answers one input at a time in SingleRow(model).",
+        )
+    return answers.iloc[0] if hasattr(answers, "iloc") else answers[0]
+
+
+def _is_async(function: Any) -> bool:
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004  # asks what calling it gives, not whether it can be called
+
+
+def _name(value: Any) -> str:
+    return f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")

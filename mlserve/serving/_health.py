@@ -1,0 +1,142 @@
+"""Whether a server can answer, found by trying."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+import numpy as np
+
+from mlserve.clocks import Clock
+from mlserve.errors import ServingError
+from mlserve.protocols import ModelMonitor
+from mlserve.records import CheckStatus, HealthCheck, HealthState, HealthStatus, ModelMetrics
+from mlserve.serving._cache import LoadedVersion, VersionCache
+from mlserve.serving._policy import HealthPolicy
+from mlserve.serving._recording import Recorder
+
+UNKNOWN_FEATURE = 0.5
+"""What each feature of a synthetic input is when neither an example nor a schema tells."""
+
+
+@attrs.frozen(eq=False)
+class HealthExaminer:
+    """Makes the checks of one server.
+
+    Attributes:
+        cache: Its models.
+        monitor: Where its metrics are read.
+        recorder: Where failures of the monitor are counted.
+        policy: What counts as healthy.
+        clock: For the time of the check.
+        synthetic_input: What to predict, or None for the version's own example.
+        predict_once: Calls a loaded version with an input, unrecorded; raises what goes wrong.
+    """
+
+    cache: VersionCache
+    monitor: ModelMonitor
+    recorder: Recorder
+    policy: HealthPolicy
+    clock: Clock
+    synthetic_input: Any
+    predict_once: Callable[[LoadedVersion, Any], object]
+
+    def examine(self) -> HealthStatus:
+        """All checks, one after the other. Never raises."""
+        checks: list[HealthCheck] = []
+        loaded = self._check_versions(checks)
+        if loaded is not None:
+            checks.append(self._check_prediction(loaded))
+            checks.append(_check_validation(loaded))
+        metrics = self._check_monitor(checks)
+        checks.append(self._check_error_rate(metrics))
+        checks.append(_check_latency(metrics))
+        self.cache.sweep()
+        failed = [check for check in checks if check.status is CheckStatus.FAIL]
+        warned = [check for check in checks if check.status is CheckStatus.WARN]
+        state = HealthState.UNHEALTHY if failed else HealthState.DEGRADED if warned else HealthState.HEALTHY
+        return HealthStatus(
+            is_healthy=not failed,
+            status=state,
+            current_version=None if loaded is None else loaded.id,
+            loaded_models=tuple(version.id for version in self.cache.loaded),
+            recent_error_rate=None if metrics is None else metrics.fault_rate,
+            average_latency_ms=None if metrics is None else metrics.average_latency_ms,
+            last_check=self.clock.now(),
+            error="; ".join(check.detail for check in [*failed, *warned]) or None,
+            checks=tuple(checks),
+        )
+
+    def _check_versions(self, checks: list[HealthCheck]) -> LoadedVersion | None:
+        try:
+            loaded = self.cache.refresh()
+        except ServingError as error:
+            checks.append(HealthCheck("repository", CheckStatus.FAIL, error.message))
+            return None
+        trouble = self.cache.trouble
+        if trouble is None:
+            checks.append(HealthCheck("repository", CheckStatus.PASS, f"the latest version is {loaded.id}"))
+        else:
+            detail = f"version {loaded.id} goes on answering, because {trouble.message}"
+            checks.append(HealthCheck("repository", CheckStatus.WARN, detail))
+        checks.append(HealthCheck("model", CheckStatus.PASS, f"version {loaded.id} is a {loaded.adapter.kind}"))
+        return loaded
+
+    def _check_prediction(self, loaded: LoadedVersion) -> HealthCheck:
+        input = self.synthetic_input if self.synthetic_input is not None else loaded.example
+        if input is None:
+            detail = "no input to try: register the version with example=, or give the server synthetic_input="
+            return HealthCheck("prediction", CheckStatus.SKIPPED, detail)
+        try:
+            self.predict_once(loaded, input)
+        except Exception as error:
+            detail = f"version {loaded.id} failed on the synthetic input: {error!r}"
+            return HealthCheck("prediction", CheckStatus.FAIL, detail)
+        return HealthCheck("prediction", CheckStatus.PASS, "the synthetic input was answered")
+
+    def _check_monitor(self, checks: list[HealthCheck]) -> ModelMetrics | None:
+        try:
+            metrics = self.monitor.get_recent_metrics(self.policy.window)
+        except Exception as error:
+            self.recorder.failed(error)
+            checks.append(HealthCheck("monitor", CheckStatus.WARN, f"the monitor cannot be read: {error!r}"))
+            return None
+        checks.append(HealthCheck("monitor", CheckStatus.PASS, "the monitor can be read"))
+        return metrics
+
+    def _check_error_rate(self, metrics: ModelMetrics | None) -> HealthCheck:
+        limit = self.policy.max_error_rate
+        if metrics is None or metrics.fault_rate is None:
+            return HealthCheck("error_rate", CheckStatus.PASS, "no traffic")
+        found = f"{metrics.fault_rate:.2%} of {metrics.request_count} requests failed in the last {self.policy.window}"
+        if metrics.fault_rate < limit:
+            return HealthCheck("error_rate", CheckStatus.PASS, found)
+        return HealthCheck("error_rate", CheckStatus.FAIL, f"{found}; expected less than {limit:.0%}")
+
+
+def _check_validation(loaded: LoadedVersion) -> HealthCheck:
+    if loaded.validated:
+        return HealthCheck("validation", CheckStatus.PASS, "inputs are validated")
+    return HealthCheck("validation", CheckStatus.SKIPPED, "Unvalidated: register the version with schema= or example=")
+
+
+def _check_latency(metrics: ModelMetrics | None) -> HealthCheck:
+    if metrics is None or metrics.average_latency_ms is None:
+        return HealthCheck("latency", CheckStatus.PASS, "no traffic")
+    detail = f"mean {metrics.average_latency_ms:.3g} ms, p99 {metrics.p99_latency_ms:.3g} ms"
+    return HealthCheck("latency", CheckStatus.PASS, detail)
+
+
+def synthetic_example(example: Any, schema: Any, model: Any) -> Any:
+    """What to try a version with: its example, else one that fits its schema, else one of the width it was fitted on.
+
+    Returns:
+        An input, or None where nothing tells what one looks like.
+    """
+    if example is not None:
+        return example
+    if schema is not None:
+        return schema.example()
+    width = getattr(model, "n_features_in_", None)
+    return None if width is None else np.full(int(width), UNKNOWN_FEATURE)

@@ -1,0 +1,82 @@
+"""What a server may keep, wait for and call healthy: every threshold of serving, by name."""
+
+from __future__ import annotations
+
+import math
+from datetime import timedelta
+from typing import Any
+
+import attrs
+
+from mlserve.errors import InvalidArgumentError
+
+
+def _at_least(minimum: float) -> Any:
+    def check(_instance: object, attribute: Any, value: float) -> None:
+        if not isinstance(value, (int, float)) or math.isnan(value) or value < minimum:
+            raise InvalidArgumentError(attribute.name, value, f"a number, at least {minimum}")
+
+    return check
+
+
+def _share(_instance: object, attribute: Any, value: float) -> None:
+    if not isinstance(value, (int, float)) or not 0 <= value <= 1:
+        raise InvalidArgumentError(attribute.name, value, "a share in [0, 1]", hint="5 % is 0.05.")
+
+
+@attrs.frozen(kw_only=True)
+class CachePolicy:
+    """Which models stay in memory, and how the latest version is followed.
+
+    Attributes:
+        max_loaded: When more models than this are loaded, the cache is swept; at least 1.
+        keep_active: A sweep keeps this many of the most recently activated versions, and whatever is in use; at
+            least 1, at most ``max_loaded``.
+        refresh_seconds: How often a repository that cannot be observed is asked for its latest version, off the
+            request path; 0 asks it inline for each request.
+        swap_wait_ms: How long the request that finds a new latest version waits for it to load before the old one
+            answers.
+        retry_seconds: Pause before the third attempt at a load that failed twice; it doubles with each failure. The
+            second attempt is made at the next request.
+        max_retry_seconds: The longest such pause.
+    """
+
+    max_loaded: int = attrs.field(default=3, validator=_at_least(1))
+    keep_active: int = attrs.field(default=2, validator=_at_least(1))
+    refresh_seconds: float = attrs.field(default=1.0, validator=_at_least(0))
+    swap_wait_ms: float = attrs.field(default=50.0, validator=_at_least(0))
+    retry_seconds: float = attrs.field(default=0.1, validator=_at_least(0))
+    max_retry_seconds: float = attrs.field(default=30.0, validator=_at_least(0))
+
+    def __attrs_post_init__(self) -> None:
+        if self.keep_active > self.max_loaded:
+            raise InvalidArgumentError("keep_active", self.keep_active, f"at most max_loaded, {self.max_loaded}")
+
+
+@attrs.frozen(kw_only=True)
+class HealthPolicy:
+    """When a server is healthy.
+
+    Attributes:
+        max_error_rate: The fault rate must stay below it, in [0, 1].
+        window: Over how long it is taken; positive.
+    """
+
+    max_error_rate: float = attrs.field(default=0.05, validator=_share)
+    window: timedelta = timedelta(minutes=5)
+
+    def __attrs_post_init__(self) -> None:
+        if not isinstance(self.window, timedelta) or self.window <= timedelta(0):
+            raise InvalidArgumentError("window", self.window, "a positive timedelta")
+
+
+@attrs.frozen(kw_only=True)
+class Limits:
+    """What a request may cost others.
+
+    Attributes:
+        inline_below_ms: A model whose calls take longer than this, on a moving average, is called on a worker thread
+            when the caller awaits; below it, on the event loop, since going to a thread costs more than it saves.
+    """
+
+    inline_below_ms: float = attrs.field(default=0.5, validator=_at_least(0))

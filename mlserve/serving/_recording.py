@@ -1,0 +1,117 @@
+"""What a server tells its monitor; a broken monitor is counted and breaks nothing."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, final
+
+from mlserve.clocks import Clock, timestamps
+from mlserve.errors import MissingCapabilityError
+from mlserve.protocols import BaselineMonitor, DeferringMonitor, EventMonitor, LabelledMonitor, ModelMonitor
+from mlserve.records import Baseline, FailureEvent, PredictionEvent
+
+_log = logging.getLogger(__name__)
+
+LOG_EVERY_SECONDS = 60.0
+"""A monitor that keeps failing is logged this often, not once a request."""
+
+
+@final
+class Recorder:
+    """Records predictions, failures, outcomes and baselines with whatever protocols the monitor has.
+
+    *Thread safety*: yes, as far as the monitor is.
+
+    Attributes:
+        prediction: Takes nine values by position, as ``DeferringMonitor.defer_prediction`` does. May raise.
+    """
+
+    def __init__(self, monitor: ModelMonitor, clock: Clock) -> None:
+        self._monitor = monitor
+        self._monotonic = clock.monotonic
+        self._now = timestamps(clock)
+        self._lock = threading.Lock()
+        self._next_log = float("-inf")
+        self.errors = 0
+        """Calls of the monitor that raised."""
+        self.last_error: BaseException | None = None
+        self.prediction: Callable[..., None] = (
+            monitor.defer_prediction if isinstance(monitor, DeferringMonitor) else self._whole_prediction
+        )
+
+    def _whole_prediction(
+        self,
+        prediction_id: str,
+        model_version: str,
+        input: Any,
+        output: Any,
+        processing_time_ms: float,
+        timestamp: float,
+        confidence: float | None,
+        arm: str | None,
+        key: str | None,
+    ) -> None:
+        moment = datetime.fromtimestamp(timestamp, UTC)
+        self._monitor.record_prediction(
+            PredictionEvent(
+                prediction_id, model_version, input, output, processing_time_ms, moment, confidence, arm, key
+            )
+        )
+
+    def failure(
+        self, prediction_id: str, version_id: str | None, input: Any, kind: str, elapsed_ms: float, key: str | None
+    ) -> None:
+        """Record a failed prediction. Never raises."""
+        try:
+            if isinstance(self._monitor, EventMonitor):
+                moment = datetime.fromtimestamp(self._now(), UTC)
+                self._monitor.record_failure(
+                    FailureEvent(prediction_id, version_id, input, kind, elapsed_ms, moment, None, key)
+                )
+            else:
+                self._monitor.record_prediction_error(kind, version_id)
+        except Exception as error:
+            self.failed(error)
+
+    def outcome(self, prediction_id: str, actual: Any) -> None:
+        """Record a true value.
+
+        Raises:
+            MissingCapabilityError: The monitor takes none.
+        """
+        if not isinstance(self._monitor, LabelledMonitor):
+            raise MissingCapabilityError(self._monitor, "LabelledMonitor", "recording an outcome")
+        try:
+            self._monitor.record_outcome(prediction_id, actual)
+        except Exception as error:
+            self.failed(error)
+
+    def baseline(self, version_id: str, baseline: Baseline | None) -> None:
+        """Hand a version's own baseline to the monitor, unless that has one already. Never raises."""
+        if baseline is None or not isinstance(self._monitor, BaselineMonitor):
+            return
+        try:
+            metrics, inputs = baseline.metrics, baseline.inputs
+            if self._monitor.get_baseline_metrics(version_id) is not None:
+                metrics = None
+            if self._monitor.get_baseline_input_distribution(version_id) is not None:
+                inputs = None
+            if metrics is not None or inputs is not None:
+                self._monitor.set_baseline(version_id, metrics=metrics, inputs=inputs)
+        except Exception as error:
+            self.failed(error)
+
+    def failed(self, error: BaseException) -> None:
+        """Count an exception of the monitor; log it, but not more often than once a minute."""
+        now = self._monotonic()
+        with self._lock:
+            self.errors += 1
+            self.last_error = error.with_traceback(None)
+            is_due = now >= self._next_log
+            if is_due:
+                self._next_log = now + LOG_EVERY_SECONDS
+        if is_due:
+            _log.warning("the monitor failed (%d times so far); predictions go on", self.errors, exc_info=error)

@@ -1,0 +1,613 @@
+"""The server: one ``predict`` over versioned models."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from datetime import timedelta
+from itertools import count
+from typing import Any, Generic, final
+
+from typing_extensions import Self, TypeVar, override
+
+from mlserve.clocks import Clock, SystemClock, timestamps
+from mlserve.errors import (
+    InvalidArgumentError,
+    InvalidInputError,
+    ModelLoadFailedError,
+    PredictionExceptionError,
+    ServerClosedError,
+    ServingError,
+    UnsupportedModelError,
+)
+from mlserve.protocols import ModelMonitor, ModelRepository, PredictionService, VersionDescriber
+from mlserve.records import (
+    CheckStatus,
+    HealthCheck,
+    HealthState,
+    HealthStatus,
+    ModelMetrics,
+    ModelVersion,
+    ServerStatistics,
+    ServingResult,
+)
+from mlserve.records._serving import build_result
+from mlserve.records._values import FrozenMapping
+from mlserve.schemas import ArraySchema
+from mlserve.serving._cache import LoadedVersion, VersionCache
+from mlserve.serving._dispatch import adapt
+from mlserve.serving._health import HealthExaminer, synthetic_example
+from mlserve.serving._loops import OwnLoop
+from mlserve.serving._policy import CachePolicy, HealthPolicy, Limits
+from mlserve.serving._recording import Recorder
+
+TModel = TypeVar("TModel", default=Any)
+TIn = TypeVar("TIn", default=Any)
+TOut = TypeVar("TOut", default=Any)
+
+_log = logging.getLogger(__name__)
+
+_servers: weakref.WeakSet[ModelServer[Any, Any, Any]] = weakref.WeakSet()
+
+AVERAGE_WEIGHT = 0.1
+"""Weight of the newest call in the moving average that decides whether an awaiting caller's model runs inline."""
+
+CLOSE_POLL_SECONDS = 0.005
+"""How often ``close`` looks whether the last request has ended."""
+
+
+@final
+class ModelServer(PredictionService[TIn, TOut], Generic[TModel, TIn, TOut]):
+    """Answers inputs with the latest version of a model, and records what happened.
+
+    A prediction that fails is a failed ``ServingResult``, never an exception. A server may be built before anything
+    is registered. Nothing is loaded, and no thread is started, before the first request.
+
+    *Thread safety*: yes, from threads and any number of event loops at once; models are called from several threads
+    at once. *Fork*: a forked child goes on with new ids. *Blocking*: a request does I/O only when it is the first for
+    its version; it takes no lock around the model.
+
+    Args:
+        repository: Where versions come from.
+        monitor: Where predictions are recorded. One that raises is counted and breaks nothing.
+        predictor: Called as ``predictor(model, input)`` with the input as it came, for models that mlserve does not
+            know. May be a coroutine function.
+        validator: Checks inputs instead of the version's own schema: an ``ArraySchema``, anything with
+            ``validate(input) -> ValidationResult``, or a callable that raises when the input is not valid.
+        limits: What a request may cost others.
+        cache: Which models stay in memory, and how the latest version is followed.
+        health: When the server is healthy.
+        synthetic_input: What ``check_health`` predicts, instead of the version's own example.
+        name: Begins every prediction id.
+        clock: Where time comes from.
+
+    Raises:
+        InvalidArgumentError: A name that is no text, or a validator of none of these kinds.
+
+    Example:
+        >>> from mlserve import InMemoryModelMonitor, InMemoryModelRepository
+        >>> repository = InMemoryModelRepository()
+        >>> version = repository.register(sum, example=[1.0, 2.0])
+        >>> with ModelServer(repository, InMemoryModelMonitor()) as server:
+        ...     result = server.predict([1.0, 2.5])
+        >>> result.success, result.value, result.version.id
+        (True, 3.5, '1')
+    """
+
+    def __init__(
+        self,
+        repository: ModelRepository[TModel],
+        monitor: ModelMonitor,
+        *,
+        predictor: Callable[[TModel, TIn], Any] | None = None,
+        validator: Any = None,
+        limits: Limits | None = None,
+        cache: CachePolicy | None = None,
+        health: HealthPolicy | None = None,
+        synthetic_input: TIn | None = None,
+        name: str = "model",
+        clock: Clock | None = None,
+    ) -> None:
+        if not isinstance(name, str) or not name:
+            raise InvalidArgumentError("name", name, "a non-empty string")
+        clock = clock if clock is not None else SystemClock()
+        self._clock = clock
+        self._repository = repository
+        self._monitor = monitor
+        self._predictor = predictor
+        self._validator_check = None if validator is None else _check_by(validator)
+        self._limits = limits if limits is not None else Limits()
+        self._name = name
+        self._monotonic = clock.monotonic
+        self._timestamp = timestamps(clock)
+        self._recorder = Recorder(monitor, clock)
+        self._record = self._recorder.prediction
+        self._cache = VersionCache(repository, cache if cache is not None else CachePolicy(), self._load, clock)
+        self._observed = self._cache.observed
+        self._health = HealthExaminer(
+            self._cache,
+            monitor,
+            self._recorder,
+            health if health is not None else HealthPolicy(),
+            clock,
+            synthetic_input,
+            self._call,
+        )
+        self._own_loop = OwnLoop()
+        self._closed = False
+        self._begin_ids()
+        self._failed_calls, self._cancelled_calls = _Tally(), _Tally()
+        _servers.add(self)
+
+    def _begin_ids(self) -> None:
+        self._id_prefix = f"{self._name}-{secrets.token_hex(6)}-"
+        self._accepted_calls = _Tally()
+        self._next_number = self._accepted_calls.next
+
+    # ---------------------------------------------------------------------------------------------- predictions
+
+    @override
+    def predict(
+        self, input: TIn, version: ModelVersion | str | None = None, *, key: str | None = None
+    ) -> ServingResult[TOut]:
+        """Answer one input.
+
+        Args:
+            input: One input in the form the model takes: for a scikit-learn estimator one row ``(n_features,)``.
+                The caller may change it as soon as the call returns.
+            version: A version, its id or an alias; None for the latest.
+            key: Whom the request is for; recorded with the event.
+
+        Returns:
+            The answer, or why there is none. Never raises for a failed prediction.
+        """
+        started = self._monotonic()
+        prediction_id = f"{self._id_prefix}{self._next_number()}"
+        current = self._cache.current
+        if (
+            version is None
+            and current is not None
+            and self._observed.generation == current.generation
+            and started < current.expires
+        ):
+            loaded = current.loaded
+        else:
+            try:
+                loaded = self._acquire(version)
+            except Exception as error:
+                return self._fail(error, None, input, started, prediction_id, key)
+        leases = loaded.leases
+        leases.append(prediction_id)
+        finished = False
+        try:
+            check = loaded.check
+            if check is not None:
+                value = loaded.call(check(input))
+            elif input is not None:
+                value = loaded.call(input)
+            else:
+                raise _no_input()
+            if loaded.is_async:
+                value = self._own_loop.run(value)
+            elapsed_ms = (self._monotonic() - started) * 1000.0
+            confidence = None
+            if loaded.has_confidence:
+                value, confidence = value
+            finished = True
+        except Exception as error:
+            finished = True
+            return self._fail(error, loaded, input, started, prediction_id, key)
+        finally:
+            leases.pop()
+            if loaded.evicting:
+                self._cache.sweep()
+            if not finished:
+                self._cancelled_calls.next()
+        try:
+            self._record(
+                prediction_id, loaded.id, input, value, elapsed_ms, self._timestamp(), confidence, None, key
+            )
+        except Exception as error:
+            self._recorder.failed(error)
+        return build_result(True, value, None, loaded.version, elapsed_ms, prediction_id, None, None)
+
+    async def apredict(
+        self, input: TIn, version: ModelVersion | str | None = None, *, key: str | None = None
+    ) -> ServingResult[TOut]:
+        """The same as ``predict``, awaitable.
+
+        Loads happen off the event loop; so do calls of a model whose calls take longer than
+        ``limits.inline_below_ms`` on average. Coroutine models are awaited on the caller's loop.
+
+        Args:
+            input: See ``predict``.
+            version: See ``predict``.
+            key: See ``predict``.
+
+        Returns:
+            The answer, or why there is none.
+        """
+        started = self._monotonic()
+        prediction_id = f"{self._id_prefix}{self._next_number()}"
+        loaded: LoadedVersion | None = None
+        finished = False
+        try:
+            current = self._cache.current
+            if (
+                version is None
+                and current is not None
+                and self._observed.generation == current.generation
+                and started < current.expires
+            ):
+                loaded = current.loaded
+            else:
+                loaded = await asyncio.to_thread(self._acquire, version)
+            loaded.leases.append(prediction_id)
+            try:
+                value = await self._acall(loaded, _checked(loaded, input))
+            finally:
+                loaded.leases.pop()
+                if loaded.evicting:
+                    self._cache.sweep()
+            elapsed_ms = (self._monotonic() - started) * 1000.0
+            finished = True
+        except Exception as error:
+            finished = True
+            return self._fail(error, loaded, input, started, prediction_id, key)
+        finally:
+            if not finished:
+                self._cancelled_calls.next()
+        confidence = None
+        if loaded.has_confidence:
+            value, confidence = value
+        try:
+            self._record(
+                prediction_id, loaded.id, input, value, elapsed_ms, self._timestamp(), confidence, None, key
+            )
+        except Exception as error:
+            self._recorder.failed(error)
+        return build_result(True, value, None, loaded.version, elapsed_ms, prediction_id, None, None)
+
+    def record_outcome(self, prediction_id: str, actual: Any) -> None:
+        """Tell the true value of an earlier prediction, whenever it is known.
+
+        Args:
+            prediction_id: ``ServingResult.prediction_id``.
+            actual: What was true.
+
+        Raises:
+            ServerClosedError: The server was closed.
+            MissingCapabilityError: The monitor takes no outcomes.
+        """
+        self._refuse_if_closed()
+        self._recorder.outcome(prediction_id, actual)
+
+    # ------------------------------------------------------------------------------------------ health, metrics
+
+    @override
+    def check_health(self) -> HealthStatus:
+        """Ask the repository, load the latest version, predict a synthetic input, read the recent fault rate.
+
+        The synthetic prediction is not recorded as traffic.
+
+        Returns:
+            What was found. Never raises; a closed server is unhealthy.
+        """
+        if self._closed:
+            return self._health_when_closed()
+        return self._health.examine()
+
+    async def acheck_health(self) -> HealthStatus:
+        """The same as ``check_health``, off the event loop."""
+        return await asyncio.to_thread(self.check_health)
+
+    @override
+    def get_model_metrics(
+        self, version: ModelVersion | str | None = None, window: timedelta = timedelta(hours=1)
+    ) -> ModelMetrics:
+        """What a window of a version saw.
+
+        Args:
+            version: A version, its id or an alias; None for the latest.
+            window: Length of the window that ends now; positive.
+
+        Returns:
+            Metrics; without requests where there were none.
+
+        Raises:
+            InvalidArgumentError: The window is not positive, or longer than the monitor remembers.
+            VersionNotFoundError: No such version was ever registered or seen.
+            RepositoryUnavailableError: The repository could not say which version is the latest.
+            ServerClosedError: The server was closed.
+        """
+        self._refuse_if_closed()
+        if version is None:
+            version = self._repository.get_latest_version()
+        version_id = version.id if isinstance(version, ModelVersion) else version
+        metrics = self._monitor.get_model_metrics(self._known_id(version_id), window)
+        return metrics
+
+    def refresh(self) -> ModelVersion:
+        """Ask the repository now, wait for the latest version to be loaded, and serve it.
+
+        Returns:
+            The version that answers from now on: the latest, or the one before if the latest cannot be loaded.
+
+        Raises:
+            ServingError: There is none that could answer.
+            ServerClosedError: The server was closed.
+        """
+        self._refuse_if_closed()
+        return self._cache.refresh().version
+
+    def statistics(self) -> ServerStatistics:
+        """Counters since the server was built. Exact at rest; under traffic each by itself, not all at one moment."""
+        loaded = self._cache.loaded
+        leases = {version.id: len(version.leases) for version in loaded}
+        accepted, failed, cancelled = (
+            tally.value for tally in (self._accepted_calls, self._failed_calls, self._cancelled_calls)
+        )
+        in_flight = sum(leases.values())
+        return ServerStatistics(
+            accepted=accepted,
+            answered=accepted - cancelled - in_flight,
+            failed=failed,
+            cancelled=cancelled,
+            in_flight=in_flight,
+            leases=FrozenMapping(leases),
+            monitor_errors=self._recorder.errors,
+            loaded_models=tuple(leases),
+            **self._cache.counts,
+        )
+
+    # ------------------------------------------------------------------------------------------------ life cycle
+
+    def close(self, timeout: float = 30.0) -> None:
+        """Refuse new requests, wait for those under way, and let go of the models. Closing twice does nothing.
+
+        Args:
+            timeout: Seconds to wait at most; at least 0. Requests still running then end with the model they hold.
+
+        Raises:
+            InvalidArgumentError: ``timeout`` is negative.
+        """
+        if timeout < 0:
+            raise InvalidArgumentError("timeout", timeout, "seconds, at least 0")
+        self._closed = True
+        self._cache.current = None
+        ended = threading.Event()
+        give_up = time.monotonic() + timeout
+        while any(version.leases for version in self._cache.loaded) and time.monotonic() < give_up:
+            ended.wait(CLOSE_POLL_SECONDS)
+        self._cache.forget_all()
+        self._own_loop.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    # --------------------------------------------------------------------------------------------------- inside
+
+    def _acquire(self, version: ModelVersion | str | None) -> LoadedVersion:
+        self._refuse_if_closed()
+        return self._cache.latest() if version is None else self._cache.named(version)
+
+    def _refuse_if_closed(self) -> None:
+        if self._closed:
+            raise ServerClosedError("the server was closed.", hint="Build a new ModelServer.")
+
+    def _health_when_closed(self) -> HealthStatus:
+        detail = "the server was closed"
+        return HealthStatus(
+            is_healthy=False,
+            status=HealthState.UNHEALTHY,
+            current_version=None,
+            loaded_models=(),
+            recent_error_rate=None,
+            average_latency_ms=None,
+            last_check=self._clock.now(),
+            error=detail,
+            checks=(HealthCheck("server", CheckStatus.FAIL, detail),),
+        )
+
+    def _call(self, loaded: LoadedVersion, input: Any) -> Any:
+        value = loaded.call(_checked(loaded, input))
+        return self._own_loop.run(value) if loaded.is_async else value
+
+    async def _acall(self, loaded: LoadedVersion, checked: Any) -> Any:
+        if loaded.is_async:
+            return await loaded.call(checked)
+        average = loaded.average_ms
+        if average is not None and average <= self._limits.inline_below_ms:
+            value, took_ms = self._timed(loaded, checked)
+        else:
+            value, took_ms = await asyncio.to_thread(self._timed, loaded, checked)
+        loaded.average_ms = took_ms if average is None else average + AVERAGE_WEIGHT * (took_ms - average)
+        return value
+
+    def _timed(self, loaded: LoadedVersion, checked: Any) -> tuple[Any, float]:
+        begun = self._monotonic()
+        value = loaded.call(checked)
+        return value, (self._monotonic() - begun) * 1000.0
+
+    def _fail(
+        self,
+        exception: Exception,
+        loaded: LoadedVersion | None,
+        input: TIn,
+        started: float,
+        prediction_id: str,
+        key: str | None,
+    ) -> ServingResult[TOut]:
+        elapsed_ms = (self._monotonic() - started) * 1000.0
+        version_id = None if loaded is None else loaded.id
+        error = _translated(exception, version_id)
+        if error.kind.is_caller_fault:
+            _log.info("prediction %s failed: %s", prediction_id, error.message)
+        else:
+            _log.error("prediction %s failed: %s", prediction_id, error.message, exc_info=exception)
+        error.forget_traceback()
+        self._failed_calls.next()
+        self._recorder.failure(prediction_id, version_id or error.version_id, input, error.kind.value, elapsed_ms, key)
+        version = None if loaded is None else loaded.version
+        return build_result(False, None, error, version, elapsed_ms, prediction_id, None, None)
+
+    def _known_id(self, name: str) -> str:
+        """The id that a name stands for.
+
+        A repository that can list every version is asked; one that only knows the active ones is not believed when it
+        does not know a version: it may have been retired since.
+        """
+        resolve_alias = getattr(self._repository, "resolve_alias", None)
+        get_version = getattr(self._repository, "get_version", None)
+        if resolve_alias is not None and not name.isdecimal():
+            return str(resolve_alias(name).id)
+        return name if get_version is None else str(get_version(name).id)
+
+    def _load(self, version: ModelVersion) -> LoadedVersion:
+        description = self._repository.describe(version) if isinstance(self._repository, VersionDescriber) else None
+        model = self._repository.load_model(version)
+        adapter = adapt(model, description, self._predictor)
+        schema = None if description is None else description.schema
+        example = None if description is None else description.example
+        check = self._validator_check or (None if schema is None else schema.checker())
+        if self._validator_check is None and check is not None and not adapter.takes_rows:
+            check = _checked_as_it_came(check)
+        loaded = LoadedVersion(
+            version,
+            adapter,
+            check,
+            validated=self._validator_check is not None or schema is not None,
+            example=synthetic_example(example, schema, model),
+        )
+        if adapter.takes_rows and example is not None:
+            self._verify(loaded, example)
+        if description is not None:
+            self._recorder.baseline(version.id, description.baseline)
+        return loaded
+
+    def _verify(self, loaded: LoadedVersion, example: Any) -> None:
+        try:
+            self._call(loaded, example)
+        except PredictionExceptionError as error:  # ours: the answer is not one item per row
+            raise UnsupportedModelError(
+                f"version {loaded.id} does not answer its registered example as a {loaded.adapter.kind} does: "
+                f"{error.message}",
+                version_id=loaded.id,
+            ) from error
+        except Exception as exception:
+            raise ModelLoadFailedError(
+                f"version {loaded.id} was loaded but failed on its registered example: {exception!r}.",
+                hint="Is the model fitted, and the example one input in the form in which callers send it?",
+                exception=exception,
+                version_id=loaded.id,
+            ) from exception
+
+    def _after_fork(self) -> None:
+        self._begin_ids()
+        self._cache.reset_threads()
+        self._own_loop = OwnLoop()
+
+
+class _Tally:
+    """Counts without a lock: ``next`` is one call into C. Reading it takes a number too, which is remembered."""
+
+    def __init__(self) -> None:
+        numbers = count()
+        self.next = numbers.__next__
+        self._lock = threading.Lock()
+        self._reads = 0
+
+    @property
+    def value(self) -> int:
+        """How often ``next`` was called by others."""
+        with self._lock:
+            counted = self.next() - self._reads
+            self._reads += 1
+            return counted
+
+
+def _translated(exception: Exception, version_id: str | None) -> ServingError:
+    if isinstance(exception, ServingError):
+        if exception.version_id is None:
+            exception.version_id = version_id
+        return exception
+    return PredictionExceptionError(
+        f"the model raised {type(exception).__name__}: {exception}",
+        hint="The exception is kept as error.exception and logged in full.",
+        exception=exception,
+        version_id=version_id,
+    )
+
+
+def _checked(loaded: LoadedVersion, input: Any) -> Any:
+    if loaded.check is not None:
+        return loaded.check(input)
+    if input is None:
+        raise _no_input()
+    return input
+
+
+def _no_input() -> InvalidInputError:
+    return InvalidInputError("the input is None; expected an input.", hint="Pass what the model takes.")
+
+
+def _checked_as_it_came(check: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def checked(input: Any) -> Any:
+        check(input)
+        return input
+
+    return checked
+
+
+def _check_by(validator: Any) -> Callable[[Any], Any]:
+    if isinstance(validator, ArraySchema):
+        return validator.checker()
+    validate = getattr(validator, "validate", None)
+    if callable(validate):
+        return lambda input: _checked_by_result(validate, input)
+    if callable(validator):
+        return lambda input: _checked_by_call(validator, input)
+    raise InvalidArgumentError(
+        "validator", validator, "an ArraySchema, an object with validate(input), or a callable that raises"
+    )
+
+
+def _checked_by_result(validate: Callable[[Any], Any], input: Any) -> Any:
+    result = _refusing(validate, input)
+    if result.is_valid:
+        return input if result.value is None else result.value
+    raise result.error if isinstance(result.error, InvalidInputError) else InvalidInputError(str(result.message))
+
+
+def _checked_by_call(validator: Callable[[Any], Any], input: Any) -> Any:
+    _refusing(validator, input)
+    return input
+
+
+def _refusing(validate: Callable[[Any], Any], input: Any) -> Any:
+    try:
+        return validate(input)
+    except ServingError:
+        raise
+    except Exception as exception:
+        raise InvalidInputError(
+            f"the validator refused the input: {exception}", hint="See error.exception.", exception=exception
+        ) from exception
+
+
+def _after_fork_in_child() -> None:
+    for server in list(_servers):
+        server._after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
