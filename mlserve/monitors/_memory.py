@@ -230,7 +230,7 @@ class InMemoryModelMonitor(ModelMonitor, LabelledMonitor, BaselineMonitor, Event
             self._fold()
             code = self._version_codes.get(version_id, -1)
             sample = self._samples.get(code)
-            inputs = sample.after(start) if sample is not None else []
+            inputs = sample.between(start, now) if sample is not None else []
             answered = self._summary_since(start, now, code).latency.count
         rows, unusable = feature_rows(inputs)
         baseline = self._baselines.get(version_id)
@@ -334,7 +334,7 @@ class InMemoryModelMonitor(ModelMonitor, LabelledMonitor, BaselineMonitor, Event
         return self._summary_since(start, now, None if version_id is None else self._version_codes.get(version_id, -1))
 
     def _summary_since(self, start: int, now: int, code: int | None) -> TrafficSummary:
-        parts = [self._recent.summarise(self._recent.after(start, code), self._kind_names)]
+        parts = [self._recent.summarise(self._recent.between(start, now, code), self._kind_names)]
         if start < self._recent.forgotten_until:
             rings = self._rings.values() if code is None else [self._rings[code]] * (code in self._rings)
             parts += [summary for ring in rings for summary in ring.since(start, now)]

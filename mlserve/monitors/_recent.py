@@ -73,9 +73,10 @@ class RecentRequests:
         self._output[position], self._actual[position] = output, actual
         return True
 
-    def after(self, start: int, version: int | None) -> npt.NDArray[np.intp]:
-        """Positions of what happened after a moment, of one version or of all."""
-        chosen = self.time[: self.count] > start
+    def between(self, start: int, end: int, version: int | None) -> npt.NDArray[np.intp]:
+        """Positions of what happened in (start, end], of one version or of all."""
+        time = self.time[: self.count]
+        chosen = (time > start) & (time <= end)
         if version is not None:
             chosen &= self.version[: self.count] == version
         return np.flatnonzero(chosen)

@@ -102,11 +102,11 @@ class WindowSample:
         """Let go of what happened before a moment, at the next occasion."""
         self._oldest = oldest
 
-    def after(self, start: int) -> list[Any]:
-        """A uniform sample of the inputs that came after a moment: all of them where they are few, oldest first."""
+    def between(self, start: int, end: int) -> list[Any]:
+        """A uniform sample of the inputs that came in (start, end], where end is now: all where they are few."""
         self._settle()
         cut = max((cut for until, cut in self._cuts if until > start), default=0.0)
-        chosen = np.flatnonzero((self._time > start) & (self._priority >= cut))
+        chosen = np.flatnonzero((self._time > start) & (self._time <= end) & (self._priority >= cut))
         if chosen.size > self._size:
             highest = np.argpartition(self._priority[chosen], -self._size)[-self._size :]
             chosen = np.sort(chosen[highest])

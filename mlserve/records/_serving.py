@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any, Generic, cast
 
 import attrs
+import numpy as np
 from typing_extensions import TypeVar, override
 
 from mlserve._rendering import html_table, text_table
@@ -57,7 +58,7 @@ class ServingResult(Generic[TOut]):
         return cast(TOut, self.value)
 
     def _summary(self) -> list[tuple[str, str]]:
-        rows = [("value", repr(self.value))] if self.success else []
+        rows = [("value", _shown(self.value))] if self.success else []
         if self.error is not None:
             rows += [("error", f"{self.error.kind}: {self.error.message}")]
         rows += [
@@ -75,6 +76,11 @@ class ServingResult(Generic[TOut]):
 
     def _repr_html_(self) -> str:
         return html_table("Prediction" if self.success else "Failed prediction", self._summary())
+
+
+def _shown(value: object) -> str:
+    # A numpy scalar is shown as the number or the text it holds.
+    return repr(value.item() if isinstance(value, np.generic) else value)
 
 
 class _DraftResult(Generic[TOut]):
