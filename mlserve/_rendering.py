@@ -45,6 +45,16 @@ def html_grid(title: str, header: Sequence[str], rows: Iterable[Sequence[str]]) 
     )
 
 
+def described(exception: BaseException) -> str:
+    """The type and the text of an exception; never raises, whatever the exception's own ``__str__`` does."""
+    name = type(exception).__name__
+    try:
+        text = str(exception)
+    except Exception:
+        return f"{name}, whose text cannot be shown"
+    return f"{name}: {text}" if text else name
+
+
 def number(value: float | None, digits: int = 4) -> str:
     """A number for people; ``"-"`` where there is none."""
     return "-" if value is None else f"{value:.{digits}g}"

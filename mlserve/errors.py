@@ -28,7 +28,7 @@ from __future__ import annotations
 from enum import StrEnum, unique
 from typing import Any, ClassVar, cast
 
-from typing_extensions import Self
+from typing_extensions import Self, override
 
 __all__ = [
     "CircuitOpenError",
@@ -94,9 +94,10 @@ class MlserveError(Exception):
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         self.hint = hint
-        self.message = f"{message} {hint}".strip()
+        self.message: str = f"{message} {hint}".strip()
         super().__init__(self.message)
 
+    @override
     def __reduce__(self) -> tuple[Any, ...]:
         # BaseException would call cls(*args) and lose the keyword-only values.
         return _restore, (type(self), self.args, dict(self.__dict__))
@@ -140,7 +141,7 @@ class MissingCapabilityError(MlserveError, TypeError):
     """
 
     def __init__(self, store: object, protocol: str, purpose: str) -> None:
-        self.store = type(store).__name__
+        self.store: str = type(store).__name__
         self.protocol = protocol
         super().__init__(
             f"{purpose} needs the protocol {protocol}, which {self.store} does not implement.",
@@ -179,7 +180,7 @@ class ServingError(MlserveError):
         return cast(Self, _restore(type(self), self.args, dict(self.__dict__)))
 
     def forget_traceback(self) -> Self:
-        """Drop the tracebacks of this error and of every exception it stands for. Returns itself."""
+        """Drop what holds on to models from this error and from every exception it stands for. Returns itself."""
         seen: set[int] = set()
         pending: list[BaseException | None] = [self, self.exception]
         while pending:
@@ -188,6 +189,8 @@ class ServingError(MlserveError):
                 continue
             seen.add(id(error))
             error.__traceback__ = None
+            if isinstance(error, AttributeError):
+                error.obj = None  # the object that lacks the attribute: often the model itself
             pending += [error.__cause__, error.__context__]
             if isinstance(error, BaseExceptionGroup):
                 pending += error.exceptions

@@ -141,8 +141,9 @@ class DriftDetector:
         # A monitor that gives an accuracy but counts no labels is believed for all its requests.
         labelled = metrics.labelled_count or metrics.request_count
         answered = metrics.request_count - metrics.error_count
-        accuracy_change = quality - expected if _all_there(quality, expected, labelled, policy) else None
-        latency_change = (latency - usual) / usual if _all_there(latency, usual, answered, policy) else None
+        accuracy_change = _change(quality, expected, labelled, policy)
+        slower_by = _change(latency, usual, answered, policy)
+        latency_change = slower_by / usual if slower_by is not None and usual is not None else None
         accuracy_severity = _graded(accuracy_change, policy.accuracy, policy, worse=-1)
         latency_severity = _graded(latency_change, policy.latency, policy, worse=1)
         severity = max(accuracy_severity, latency_severity)
@@ -161,8 +162,8 @@ class DriftDetector:
         confidence, usual = metrics.average_confidence, None if baseline is None else baseline.average_confidence
         errors, expected = metrics.error_rate, None if baseline is None else baseline.error_rate
         requests = metrics.request_count
-        confidence_change = confidence - usual if _all_there(confidence, usual, requests, policy) else None
-        error_change = errors - expected if _all_there(errors, expected, requests, policy) else None
+        confidence_change = _change(confidence, usual, requests, policy)
+        error_change = _change(errors, expected, requests, policy)
         severity = max(
             _graded(confidence_change, policy.confidence, policy, worse=-1),
             _graded(error_change, policy.error_rate, policy, worse=1),
@@ -185,7 +186,7 @@ class DriftDetector:
             return DataDrift(status=DriftStatus.INSUFFICIENT_DATA, detail=error.message)
 
     def _concluded(self, name: str, window: timedelta, analysis: DriftAnalysis) -> DriftDetectionResult:
-        kinds = {
+        kinds: dict[DriftType, PerformanceDrift | DataDrift | ConceptDrift] = {
             DriftType.PERFORMANCE: analysis.performance_drift,
             DriftType.DATA: analysis.data_drift,
             DriftType.CONCEPT: analysis.concept_drift,
@@ -234,8 +235,9 @@ def _quality(metrics: ModelMetrics, baseline: ModelMetrics | None) -> tuple[floa
     return metrics.accuracy, baseline.accuracy
 
 
-def _all_there(value: float | None, usual: float | None, count: int, policy: DriftPolicy) -> bool:
-    return value is not None and usual is not None and count >= policy.min_samples
+def _change(value: float | None, usual: float | None, count: int, policy: DriftPolicy) -> float | None:
+    """The value less the usual one; None where either is absent or too little was seen."""
+    return value - usual if value is not None and usual is not None and count >= policy.min_samples else None
 
 
 def _graded(change: float | None, thresholds: Thresholds, policy: DriftPolicy, *, worse: int) -> DriftSeverity:

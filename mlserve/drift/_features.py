@@ -15,6 +15,9 @@ from mlserve.numerics import KSResult, SortedReference, benjamini_hochberg, bonf
 from mlserve.records import DataDrift, DriftSeverity, DriftStatus, FeatureDrift, FeatureStatus
 from mlserve.records._monitoring import checked_feature_names
 
+MISSING_SHARE = 0.5
+"""A feature moved in the direction "missing" when the change of its missing rate is at least this share of D."""
+
 FloatTable = npt.NDArray[np.float64]
 
 
@@ -98,7 +101,8 @@ def _feature(
     policy: DriftPolicy,
 ) -> FeatureDrift:
     before, after = (column[~gone] for column, gone in zip(columns, missing, strict=True))
-    distance = float(result.statistic[index])
+    found: Any = result  # of tables: every field is an array
+    distance = float(found.statistic[index])
     drifted = adjusted < policy.alpha and distance >= policy.min_effect
     severity = DriftSeverity.NONE
     if drifted:
@@ -107,14 +111,16 @@ def _feature(
         name=name,
         status=_status(before, after),
         statistic=distance,
-        p_value=float(result.pvalue[index]),
+        p_value=float(found.pvalue[index]),
         adjusted_p_value=adjusted,
         effect_size=distance,
-        direction=_direction(distance, float(result.statistic_location[index]), int(result.statistic_sign[index])),
+        direction=_direction(
+            distance, int(found.statistic_sign[index]), float(missing[1].mean() - missing[0].mean())
+        ),
         is_drift_detected=drifted,
         severity=severity,
-        method=str(result.method[index]),
-        ties=bool(result.ties[index]),
+        method=str(found.method[index]),
+        ties=bool(found.ties[index]),
         minimum_detectable_effect=detectable,
         reference_count=columns[0].size,
         current_count=columns[1].size,
@@ -133,10 +139,10 @@ def _status(before: npt.NDArray[np.float64], after: npt.NDArray[np.float64]) -> 
     return FeatureStatus.OK
 
 
-def _direction(distance: float, location: float, sign: int) -> str:
+def _direction(distance: float, sign: int, missing_change: float) -> str:
     if distance == 0:
         return "none"
-    if math.isnan(location):
+    if abs(missing_change) >= MISSING_SHARE * distance:
         return "missing"
     # Where the baseline's distribution function lies above, its values are the smaller ones.
     return "up" if sign > 0 else "down"

@@ -11,17 +11,17 @@ from mlserve.errors import InvalidArgumentError
 from mlserve.records import DriftSeverity
 
 
-def _share(_instance: object, attribute: Any, value: float) -> None:
+def _share(_instance: object, attribute: Any, value: Any) -> None:
     if not isinstance(value, (int, float)) or not 0 <= value <= 1:
         raise InvalidArgumentError(attribute.name, value, "a share in [0, 1]", hint="5 % is 0.05.")
 
 
-def _not_negative(_instance: object, attribute: Any, value: float) -> None:
+def _not_negative(_instance: object, attribute: Any, value: Any) -> None:
     if not isinstance(value, (int, float)) or math.isnan(value) or value < 0:
         raise InvalidArgumentError(attribute.name, value, "a number, at least 0")
 
 
-def _at_least_one(_instance: object, attribute: Any, value: int) -> None:
+def _at_least_one(_instance: object, attribute: Any, value: Any) -> None:
     if not isinstance(value, int) or value < 1:
         raise InvalidArgumentError(attribute.name, value, "a whole number, at least 1")
 

@@ -132,9 +132,8 @@ class InMemoryModelMonitor(ModelMonitor, LabelledMonitor, BaselineMonitor, Event
         self._sample_size = sample_size
         self._rng = np.random.default_rng(seed)
         self._random = random.Random(seed).random
-        # Versions whose inputs are thinned, with the priority below which an input is not kept.
-        self._cuts: dict[str, float] = {}
-        self._dropped: dict[float, Dropped] = {}
+        # Versions whose inputs are thinned, with what stands for an input that is not kept.
+        self._thinning: dict[str, Dropped] = {}
         self._pending = PendingOutcomes(pending_outcomes)
         self._events = EventRing(recent_events)
         self._baselines: dict[str, Baseline] = {}
@@ -171,11 +170,14 @@ class InMemoryModelMonitor(ModelMonitor, LabelledMonitor, BaselineMonitor, Event
         key: str | None,
     ) -> None:
         buffer = self._buffer
-        if self._cuts and (cut := self._cuts.get(model_version, 0.0)):
+        thinning = self._thinning.get(model_version) if self._thinning else None
+        if thinning is not None:
             # So many inputs come that most would not stay in the sample: those need not even be copied.
-            kept_input = Thinned(cut, _kept(input)) if self._random() >= cut else self._dropped[cut]
+            kept_input: Any = thinning if self._random() < thinning.cut else Thinned(thinning.cut, _kept(input))
+        elif type(input) is _ndarray:
+            kept_input = input.copy()
         else:
-            kept_input = input.copy() if type(input) is _ndarray else _kept(input)
+            kept_input = _kept(input)
         kept_output = output if type(output) in _IMMUTABLE else _kept(output)
         rare = None if confidence is None and arm is None and key is None else (confidence, arm, key, None)
         buffer.extend((prediction_id, model_version, kept_input, kept_output, processing_time_ms, timestamp, rare))
@@ -395,17 +397,16 @@ class InMemoryModelMonitor(ModelMonitor, LabelledMonitor, BaselineMonitor, Event
     def _sample_inputs(
         self, codes: npt.NDArray[np.int32], times: npt.NDArray[np.int64], inputs: Sequence[Any]
     ) -> None:
-        for code in np.unique(codes).tolist():
+        for code, chosen in _by_code(codes):
             if code not in self._samples:
                 self._samples[code] = WindowSample(self._sample_size, self._rng)
-            sample, chosen = self._samples[code], np.flatnonzero(codes == code)
-            sample.extend(times[chosen], [inputs[i] for i in chosen.tolist()] if chosen.size < len(inputs) else inputs)
+            sample = self._samples[code]
+            sample.extend(times[chosen], inputs if chosen.size == len(inputs) else [inputs[i] for i in chosen.tolist()])
             version_id = str(self._version_ids[code])
             if sample.cut:
-                self._dropped.setdefault(sample.cut, Dropped(sample.cut))
-                self._cuts[version_id] = sample.cut
+                self._thinning[version_id] = Dropped(sample.cut)
             else:
-                self._cuts.pop(version_id, None)
+                self._thinning.pop(version_id, None)
 
     def _fold_outcomes(self, outcomes: list[tuple[str, Any, float]]) -> None:
         late: dict[int, list[tuple[int, OutcomeSummary]]] = {}
@@ -438,8 +439,7 @@ class InMemoryModelMonitor(ModelMonitor, LabelledMonitor, BaselineMonitor, Event
     def _hand_on(self, rows: int) -> None:
         """Put the rows that are about to be forgotten into buckets."""
         now = self._now()
-        for code in np.unique(self._recent.version[:rows]).tolist():
-            positions = np.flatnonzero(self._recent.version[:rows] == code)
+        for code, positions in _by_code(self._recent.version[:rows]):
             ring = self._rings.setdefault(code, self._new_ring())
             ring.expire(now)
             ring.add(self._recent.time[positions], self._summariser(positions), now)
@@ -462,6 +462,13 @@ class InMemoryModelMonitor(ModelMonitor, LabelledMonitor, BaselineMonitor, Event
     def _new_kind(self, kind: str | None) -> int:
         self._kind_names.append(str(kind))
         return len(self._kind_names) - 1
+
+
+def _by_code(codes: npt.NDArray[np.int32]) -> list[tuple[int, npt.NDArray[np.intp]]]:
+    """The positions of each code."""
+    if (codes == codes[0]).all():  # by far the commonest case, and the cheapest to see
+        return [(int(codes[0]), np.arange(codes.size))]
+    return [(code, np.flatnonzero(codes == code)) for code in np.unique(codes).tolist()]
 
 
 def _coded(

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, TypeAlias, final
 
 import attrs
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from typing_extensions import override
 
 from mlserve.errors import InvalidArgumentError
 from mlserve.numerics import _ks_pvalues as pvalues
+from mlserve.numerics._ks_counts import CountedReference, count_reference
 from mlserve.numerics._ks_pvalues import Alternative, Method
 from mlserve.numerics._ks_samples import Sample, checked_sample, comparable, sorted_rows
-from mlserve.numerics._ks_suprema import Probes, find_suprema, has_repeats, probe_step, take_probes
+from mlserve.numerics._ks_suprema import Probes, Supremum, find_supremum, has_repeats, probe_step, take_probes
 
 __all__ = ["KSResult", "SortedReference", "ks_2samp", "ks_statistic"]
 
@@ -21,9 +24,9 @@ Floats: TypeAlias = NDArray[np.float64]
 Integers: TypeAlias = NDArray[np.int64]
 Booleans: TypeAlias = NDArray[np.bool_]
 
-# Features are sorted in blocks of about half a megabyte: what was just sorted is still in the second-level cache when it
+# Features are sorted in blocks of about two megabytes: what was just sorted is still in the second-level cache when it
 # is searched, and the working memory does not grow with the number of features.
-_VALUES_PER_BLOCK = 2**16
+_VALUES_PER_BLOCK = 2**18
 # Sums and differences of up to n*m must fit 64 bits.
 _LARGEST_PRODUCT = 2**62
 
@@ -35,8 +38,7 @@ def _equal(left: Any, right: Any) -> bool:
         return bool(np.array_equal(left, right))
 
 
-def _field() -> Any:
-    return attrs.field(eq=attrs.cmp_using(eq=_equal))
+_EQUALITY = attrs.cmp_using(eq=_equal)
 
 
 @final
@@ -63,12 +65,12 @@ class KSResult:
             quantiles, so that a few shared values may be missed: they do not move the p-value then.
     """
 
-    statistic: float | Floats = _field()
-    pvalue: float | Floats = _field()
-    statistic_location: float | Floats = _field()
-    statistic_sign: int | Integers = _field()
-    method: str | NDArray[np.str_] = _field()
-    ties: bool | Booleans = _field()
+    statistic: float | Floats = attrs.field(eq=_EQUALITY)
+    pvalue: float | Floats = attrs.field(eq=_EQUALITY)
+    statistic_location: float | Floats = attrs.field(eq=_EQUALITY)
+    statistic_sign: int | Integers = attrs.field(eq=_EQUALITY)
+    method: str | NDArray[np.str_] = attrs.field(eq=_EQUALITY)
+    ties: bool | Booleans = attrs.field(eq=_EQUALITY)
 
 
 def ks_2samp(
@@ -120,9 +122,7 @@ def ks_2samp(
     return SortedReference(reference).ks_2samp(current, alternative=alternative, method=method)
 
 
-def ks_statistic(
-    reference: ArrayLike, current: ArrayLike, *, alternative: Alternative = "two-sided"
-) -> float | Floats:
+def ks_statistic(reference: ArrayLike, current: ArrayLike, *, alternative: Alternative = "two-sided") -> float | Floats:
     """The statistic of ``ks_2samp`` alone, without a p-value.
 
     Args:
@@ -143,16 +143,17 @@ def ks_statistic(
     """
     pvalues.check_choice("alternative", alternative, Alternative)
     sorted_reference = SortedReference(reference)
-    found = sorted_reference._find(sorted_reference._checked(current), alternative)
-    return float(found.statistic[0]) if sorted_reference._is_single else found.statistic
+    sample = sorted_reference._checked(current)
+    found = sorted_reference._find(sample, alternative)
+    statistic = found.thresholds / (sorted_reference.n * sample.values.shape[0])
+    return float(statistic[0]) if sorted_reference._is_single else statistic
 
 
 @attrs.frozen(eq=False)
 class _Found:
-    """The suprema of all features; thresholds are n*m*D."""
+    """The suprema of all features, filled block by block; thresholds are n*m*D."""
 
     thresholds: Integers
-    statistic: Floats
     location: Floats
     sign: Integers
     ties: Booleans
@@ -160,11 +161,12 @@ class _Found:
 
 
 @final
+@attrs.frozen(eq=False, init=False, repr=False)
 class SortedReference:
     """A reference sample, sorted once, to test many windows against.
 
-    Keeps one sorted copy, feature by feature, and a few thousand cuts of it. A window then costs its own sort and a search
-    that looks at about ``m**(2/3)`` of its values.
+    Keeps one sorted copy, feature by feature, and a few thousand cuts of it. A window then costs its own sort and a
+    search that looks at about ``m**(2/3)`` of its values; integers in a small range are counted instead of sorted.
 
     Thread safety: immutable; any number of threads may test against it at once.
 
@@ -185,39 +187,32 @@ class SortedReference:
         [0.6667, 1.0]
     """
 
-    __slots__ = ("_has_ties", "_is_single", "_probes", "_rows", "n", "n_features")
-
     n: int
     n_features: int
+    _rows: Values
+    _has_ties: Booleans
+    _is_single: bool
+    _counted: CountedReference | None
+    # Filled when a window size is first seen. Two threads may do the same work, and either result will do.
+    _probes: dict[int, Probes]
 
     def __init__(self, reference: ArrayLike) -> None:
         sample = checked_sample("reference", reference)
         rows = sorted_rows(sample.values, 0, sample.values.shape[1], sample.dtype)
-        rows.flags.writeable = False
         has_ties = has_repeats(rows)
-        has_ties.flags.writeable = False
-        probes: dict[int, Probes] = {}
-        for name, value in (
-            ("_rows", rows),
-            ("_has_ties", has_ties),
-            ("_is_single", sample.is_single),
-            # Filled when a window size is first seen. Two threads may do the same work, and either result will do.
-            ("_probes", probes),
-            ("n", rows.shape[1]),
-            ("n_features", rows.shape[0]),
-        ):
-            object.__setattr__(self, name, value)
+        for array in (rows, has_ties):
+            array.flags.writeable = False
+        self.__attrs_init__(
+            n=rows.shape[1],
+            n_features=rows.shape[0],
+            rows=rows,
+            has_ties=has_ties,
+            is_single=sample.is_single,
+            counted=count_reference(sample.values, rows),
+            probes={},
+        )
 
-    def __setattr__(self, name: str, value: object) -> None:
-        raise AttributeError(f"SortedReference is immutable: cannot set {name!r}. Make a new one.")
-
-    def __delattr__(self, name: str) -> None:
-        raise AttributeError(f"SortedReference is immutable: cannot delete {name!r}.")
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        # The rows are in sorted order already; sorting them again is cheap and keeps one constructor.
-        return SortedReference, (self._rows[0] if self._is_single else self._rows.T,)
-
+    @override
     def __repr__(self) -> str:
         return f"SortedReference(n={self.n}, n_features={self.n_features})"
 
@@ -254,6 +249,7 @@ class SortedReference:
         result, used = pvalues.unconditional_pvalues(
             found.thresholds, self.n, m, two_sided=alternative == "two-sided", method=method
         )
+        statistic = found.thresholds / (self.n * m)
         methods = np.full(self.n_features, used, dtype=f"<U{len('asymptotic')}")
         if found.ends is not None and found.ties.any():
             tied = found.ties
@@ -263,14 +259,14 @@ class SortedReference:
             methods[tied] = "exact-ties"
         if self._is_single:
             return KSResult(
-                float(found.statistic[0]),
+                float(statistic[0]),
                 float(result[0]),
                 float(found.location[0]),
                 int(found.sign[0]),
                 str(methods[0]),
                 bool(found.ties[0]),
             )
-        return KSResult(found.statistic, result, found.location, found.sign, methods, found.ties)
+        return KSResult(statistic, result, found.location, found.sign, methods, found.ties)
 
     def _checked(self, current: ArrayLike) -> Sample:
         sample = checked_sample("current", current)
@@ -287,7 +283,7 @@ class SortedReference:
             raise InvalidArgumentError(
                 "current",
                 sample.values.dtype,
-                f"exactly comparable with a reference of dtype {self._rows.dtype}: one of them has integers beyond 2**53",
+                f"exactly comparable with the reference of {self._rows.dtype} (one has integers beyond 2**53)",
                 hint="Give both the same integer dtype, or .astype(float) both if rounding to 53 bits is acceptable.",
             )
         if self.n * m > _LARGEST_PRODUCT:
@@ -311,29 +307,54 @@ class SortedReference:
     def _find(self, sample: Sample, alternative: Alternative, *, pooled: bool = False) -> _Found:
         """The suprema, block by block; ``pooled``: look for every tie, and note where tie groups end."""
         m = sample.values.shape[0]
-        greater, less = alternative != "less", alternative != "greater"
-        probes = self._cuts(m)
-        thresholds = np.empty(self.n_features, dtype=np.int64)
-        sign = np.empty(self.n_features, dtype=np.int64)
-        location = np.empty(self.n_features, dtype=np.float64)
-        ties = np.empty(self.n_features, dtype=np.bool_)
-        ends = np.empty((self.n_features, self.n + m), dtype=np.bool_) if pooled else None
-        width = max(1, _VALUES_PER_BLOCK // max(m, probes.values.shape[1]))
+        found = _Found(
+            thresholds=np.empty(self.n_features, dtype=np.int64),
+            sign=np.empty(self.n_features, dtype=np.int64),
+            location=np.empty(self.n_features, dtype=np.float64),
+            ties=np.empty(self.n_features, dtype=np.bool_),
+            ends=np.empty((self.n_features, self.n + m), dtype=np.bool_) if pooled else None,
+        )
+        counted = self._counted
+        if pooled or counted is None or sample.dtype.kind != "f" or not counted.suits(sample.values):
+            search = self._search
+        else:
+            search = partial(self._count, counted)
+        width = max(1, _VALUES_PER_BLOCK // m)
         for first in range(0, self.n_features, width):
             block = slice(first, min(first + width, self.n_features))
-            reference = self._rows[block]
-            current = sorted_rows(sample.values, block.start, block.stop, self._rows.dtype)
-            suprema = find_suprema(reference, current, probes.rows(block), greater=greater, less=less)
-            is_plus = suprema.plus >= suprema.minus if greater and less else np.full(suprema.plus.shape, greater)
-            thresholds[block] = np.where(is_plus, suprema.plus, suprema.minus)
-            sign[block] = np.where(is_plus, 1, -1)
-            location[block] = np.where(is_plus, suprema.plus_location, suprema.minus_location)
-            if ends is None:
-                ties[block] = self._has_ties[block] | suprema.shared | has_repeats(current)
-            else:
-                ends[block] = _group_ends(np.concatenate((reference, current), axis=1))
-                ties[block] = ~ends[block].all(axis=1)
-        return _Found(thresholds, thresholds / (self.n * m), location, sign, ties, ends)
+            supremum = search(sample, block, found, greater=alternative != "less", less=alternative != "greater")
+            found.thresholds[block], found.location[block] = supremum.height, supremum.location
+            found.sign[block] = np.where(supremum.is_plus, 1, -1)
+        return found
+
+    def _count(
+        self, counted: CountedReference, sample: Sample, block: slice, found: _Found, *, greater: bool, less: bool
+    ) -> Supremum:
+        has_ties = self._has_ties[block]
+        supremum = counted.find_supremum(
+            sample.values, block, greater=greater, less=less, look_for_ties=not has_ties.all()
+        )
+        found.ties[block] = has_ties | supremum.shared
+        return supremum
+
+    def _search(self, sample: Sample, block: slice, found: _Found, *, greater: bool, less: bool) -> Supremum:
+        reference, has_ties = self._rows[block], self._has_ties[block]
+        current = sorted_rows(sample.values, block.start, block.stop, self._rows.dtype)
+        look_for_ties = found.ends is None and not has_ties.all()
+        supremum = find_supremum(
+            reference,
+            current,
+            self._cuts(current.shape[1]).rows(block),
+            greater=greater,
+            less=less,
+            look_for_shared=look_for_ties,
+        )
+        if found.ends is not None:
+            ends = found.ends[block] = _group_ends(np.concatenate((reference, current), axis=1))
+            found.ties[block] = ~ends.all(axis=1)
+        else:
+            found.ties[block] = has_ties | supremum.shared | has_repeats(current) if look_for_ties else True
+        return supremum
 
 
 def _group_ends(pooled: Values) -> Booleans:

@@ -21,7 +21,8 @@ References:
 from __future__ import annotations
 
 import math
-from typing import TypeAlias
+from collections.abc import Iterator
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,8 +44,10 @@ _NEGLIGIBLE_WEIGHT = 1e-260
 _FAIR_COIN_LOG_LOSS = 50.0
 # Rows handled at once keep their state within about half a megabyte, which stays in a second-level cache.
 _CELLS_PER_BATCH = 2**15
-# Thresholds in one batch differ by at most this factor, since each pays for the band of the largest.
+# Each threshold in a batch pays for the band of the largest. They differ by at most this factor, except in batches so
+# small that a step costs the interpreter more than the memory.
 _BAND_RATIO_PER_BATCH = 1.5
+_CELLS_FOR_FREE = 2**13
 # p < 2 exp(-2 D**2 nm/N), and beyond this exponent that bound is below the smallest positive float, 4.9e-324.
 _UNDERFLOW_EXPONENT = 760.0
 # Stirling's series for log k! has an error below 1e-16 from here on with the terms used.
@@ -70,14 +73,8 @@ def two_sided_pvalues(thresholds: Integers, n: int, m: int) -> Floats:
     """
     distinct, inverse = np.unique(thresholds, return_inverse=True)
     pvalues = _trivial_pvalues(distinct, n, m)
-    todo = np.flatnonzero(np.isnan(pvalues))[::-1]
-    while todo.size:
-        largest = int(distinct[todo[0]])
-        band = 2 * largest // (n + m) + 3
-        rows = max(1, _CELLS_PER_BATCH // band)
-        count = min(rows, int(np.count_nonzero(distinct[todo] * _BAND_RATIO_PER_BATCH >= largest)))
-        pvalues[todo[:count]] = _two_sided_batch(distinct[todo[:count]], n, m)
-        todo = todo[count:]
+    for chosen in _batches(distinct, pvalues, n, m, longest=1):
+        pvalues[chosen] = _two_sided_batch(distinct[chosen], n, m)
     return _bounded(pvalues)[inverse]
 
 
@@ -94,11 +91,8 @@ def one_sided_pvalues(thresholds: Integers, n: int, m: int) -> Floats:
     """
     distinct, inverse = np.unique(thresholds, return_inverse=True)
     pvalues = _trivial_pvalues(distinct, n, m)
-    todo = np.flatnonzero(np.isnan(pvalues))
-    rows = max(1, _CELLS_PER_BATCH // (n + 1))
-    for first in range(0, todo.size, rows):
-        chosen = todo[first : first + rows]
-        pvalues[chosen] = _whole_path(distinct[chosen], n, m, upper=True, lower=False, ends=None)
+    for chosen in _batches(distinct, pvalues, n, m, longest=n + m):
+        pvalues[chosen] = _whole_path(distinct[chosen], n, m, upper=True, lower=False, ends=None, longest=1)
     return _bounded(pvalues)[inverse]
 
 
@@ -118,13 +112,11 @@ def tied_pvalues(thresholds: Integers, ends: Booleans, n: int, m: int, *, upper:
         The p-values, shape ``(n_statistics,)``.
     """
     pvalues = _trivial_pvalues(thresholds, n, m)
-    # Rows of like band and like ties share a batch; a statistic repeated with other ties is another problem.
-    todo = np.flatnonzero(np.isnan(pvalues))
-    todo = todo[np.argsort(thresholds[todo], kind="stable")]
-    rows = max(1, _CELLS_PER_BATCH // (n + 1))
-    for first in range(0, todo.size, rows):
-        chosen = todo[first : first + rows]
-        pvalues[chosen] = _whole_path(thresholds[chosen], n, m, upper=upper, lower=lower, ends=ends[chosen])
+    longest = _longest_group(ends)
+    for chosen in _batches(thresholds, pvalues, n, m, longest):
+        pvalues[chosen] = _whole_path(
+            thresholds[chosen], n, m, upper=upper, lower=lower, ends=ends[chosen], longest=longest
+        )
     return _bounded(pvalues)
 
 
@@ -158,6 +150,19 @@ def _trivial_pvalues(thresholds: Integers, n: int, m: int) -> Floats:
     """1 where every path is outside, 0 where no float can hold the p-value, NaN where there is something to count."""
     exponent = 2.0 * thresholds.astype(np.float64) ** 2 / (float(n) * float(m) * float(n + m))
     return np.where(thresholds <= 0, 1.0, np.where(exponent > _UNDERFLOW_EXPONENT, 0.0, np.nan))
+
+
+def _batches(thresholds: Integers, pvalues: Floats, n: int, m: int, longest: int) -> Iterator[Integers]:
+    """Indices of what is left to count, the largest thresholds first, in batches of like bands that fit a cache."""
+    todo = np.flatnonzero(np.isnan(pvalues))
+    todo = todo[np.argsort(-thresholds[todo], kind="stable")]
+    while todo.size:
+        largest = int(thresholds[todo[0]])
+        band = min(n + 1, 2 * largest // (n + m) + longest) + 2
+        alike = int(np.count_nonzero(thresholds[todo] * _BAND_RATIO_PER_BATCH >= largest))
+        size = max(1, min(_CELLS_PER_BATCH // band, max(alike, _CELLS_FOR_FREE // band)))
+        yield todo[:size]
+        todo = todo[size:]
 
 
 def _bounded(pvalues: Floats) -> Floats:
@@ -250,52 +255,75 @@ def _rescale(weights: Floats, shrink: float) -> None:
     weights[weights < _NEGLIGIBLE_WEIGHT] = 0.0
 
 
-def _whole_path(thresholds: Integers, n: int, m: int, *, upper: bool, lower: bool, ends: Booleans | None) -> Floats:
+def _whole_path(
+    thresholds: Integers, n: int, m: int, *, upper: bool, lower: bool, ends: Booleans | None, longest: int
+) -> Floats:
     """The recursion over all N steps, with ties or with one barrier, where turning the path round does not help.
 
-    ``everything`` carries the weight of all paths; a cell that is outside at the end of a tie group takes its value.
+    The state is that of ``_sweep_band`` with one more column, the weight of all paths: a cell that is outside at the
+    end of a tie group takes its value.
     """
-    total = n + m
+    total, count = n + m, thresholds.size
     success = _coin(n, m, total)
     odds, shrink = success / (1.0 - success), (1.0 - success) ** _STEPS_PER_SCALING
-    previous, current = np.zeros((n + 3, thresholds.size)), np.zeros((n + 3, thresholds.size))
-    everything, everything_next = np.zeros((n + 3, 1)), np.zeros((n + 3, 1))
-    everything[1] = 1.0
-    scaled_cells = np.arange(n + 1, dtype=np.int64)[:, None] * total
-    narrowest, widest = int(thresholds.min()), int(thresholds.max())
-    # So many steps after the end of a tie group, a cell this far out can only have come from cells outside.
-    longest = 1 if ends is None else _longest_group(ends)
-    ending_columns = None if ends is None else np.ascontiguousarray(ends.T)
-    never = np.iinfo(np.int64).max
-    single = thresholds.size == 1
-    for step in range(1, total + 1):
-        if step % _STEPS_PER_SCALING == 0:
+    steps = np.arange(1, total + 1, dtype=np.int64)
+    scale = (1.0 - success) ** -(steps % _STEPS_PER_SCALING).astype(np.float64)
+    lows, highs = np.maximum(steps - m, 0), np.minimum(steps, n)
+    # A cell this far out can only have come from cells outside at the end of the last tie group.
+    widest = int(thresholds.max())
+    cut_above = np.minimum(-((-steps * n - widest - longest * m) // total), n + 1)
+    cut_below = np.maximum((steps * n - widest - longest * n) // total, -1)
+    edges = []
+    if upper:
+        highs = np.minimum(highs, cut_above - 1)
+        edges.append(((cut_above + 1).tolist(), (_binomial(cut_above, steps, success) * scale).tolist()))
+    if lower:
+        lows = np.maximum(lows, cut_below + 1)
+        edges.append(((cut_below + 1).tolist(), (_binomial(cut_below, steps, success) * scale).tolist()))
+    barriers = _barriers(thresholds, steps, ends, n, m, upper=upper, lower=lower)
+    cells = np.arange(n + 1, dtype=np.int64)[:, None]
+    previous, current = np.zeros((n + 3, count + 1)), np.zeros((n + 3, count + 1))
+    previous[1, -1] = 1.0
+    for step, (low, high) in enumerate(zip(lows.tolist(), highs.tolist(), strict=True)):
+        if (step + 1) % _STEPS_PER_SCALING == 0:
             _rescale(previous, shrink)
-            _rescale(everything, shrink)
-        low, high = max(0, step - m), min(step, n)
-        _advance(everything, everything_next, low, high, odds)
-        if upper and (edge := -((-step * n - widest - longest * m) // total)) <= high:
-            current[edge + 1] = everything_next[edge + 1]
-            high = edge - 1
-        if lower and (edge := (step * n - widest - longest * n) // total) >= low:
-            current[edge + 1] = everything_next[edge + 1]
-            low = edge + 1
         _advance(previous, current, low, high, odds)
-        ending = None if ending_columns is None else ending_columns[step - 1]
-        if ending is None or ending.any():
-            limit = thresholds if single or ending is None else np.where(ending, thresholds, never)
-            if upper and (edge := max(low, -((-step * n - narrowest) // total))) <= high:
-                span = slice(edge + 1, high + 2)
-                outside = single or scaled_cells[edge : high + 1] - step * n >= limit
-                np.copyto(current[span], everything_next[span], where=outside)
-            if lower and (edge := min(high, (step * n - narrowest) // total)) >= low:
-                span = slice(low + 1, edge + 2)
-                outside = single or step * n - scaled_cells[low : edge + 1] >= limit
-                np.copyto(current[span], everything_next[span], where=outside)
+        for rows, weights in edges:
+            current[rows[step]] = weights[step]
+        for is_above, nearest, limits in barriers:
+            first, stop = (max(low, nearest[step]), high + 1) if is_above else (low, min(high, nearest[step]) + 1)
+            if first >= stop:
+                continue
+            # A single threshold is the nearest one itself.
+            outside: Any = True
+            if count > 1:
+                outside = cells[first:stop] >= limits[step] if is_above else cells[first:stop] <= limits[step]
+            span = slice(first + 1, stop + 1)
+            np.copyto(current[span, :-1], current[span, -1:], where=outside)
         previous, current = current, previous
-        everything, everything_next = everything_next, everything
-    share: Floats = previous[n + 1] / everything[n + 1, 0]
+    share: Floats = previous[n + 1, :-1] / previous[n + 1, -1]
     return share
+
+
+def _barriers(
+    thresholds: Integers, steps: Integers, ends: Booleans | None, n: int, m: int, *, upper: bool, lower: bool
+) -> list[tuple[bool, list[int], Integers]]:
+    """For each barrier: whether it is the upper one, the nearest cell outside at each step, and that of each threshold.
+
+    At steps that end no tie group a barrier is out of reach.
+    """
+    columns = steps[:, None]
+    never = n + 2
+    barriers = []
+    if upper:
+        limits = -((-columns * n - thresholds) // (n + m))
+        limits = limits if ends is None else np.where(ends.T, limits, never)
+        barriers.append((True, limits.min(axis=1).tolist(), limits))
+    if lower:
+        limits = (columns * n - thresholds) // (n + m)
+        limits = limits if ends is None else np.where(ends.T, limits, -never)
+        barriers.append((False, limits.max(axis=1).tolist(), limits))
+    return barriers
 
 
 def _longest_group(ends: Booleans) -> int:
@@ -328,7 +356,7 @@ def _hypergeometric(draws: int, n: int, m: int) -> tuple[int, Floats]:
 
 
 def _stirling_error(k: Floats) -> Floats:
-    """log k! minus Stirling's main term, for integers k >= 1."""
+    """What Stirling's main term leaves of log k!, for integers k >= 1."""
     inverse = 1.0 / k
     square = inverse * inverse
     error: Floats = inverse * (1 / 12 - square * (1 / 360 - square * (1 / 1260 - square * (1 / 1680 - square / 1188))))

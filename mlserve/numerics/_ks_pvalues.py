@@ -39,8 +39,9 @@ _SIMPLE_RATIO = 3
 _SIMPLE_RATIO_SIZE = 1600
 # Below this size, beside a sample too large to count paths, the smaller one's own one-sample distribution is used.
 _ONE_SAMPLE_SIZE = 100
-# Above this squared argument Kolmogorov's series is its first term to the last bit: exp(-6*4) < 4e-11, exp(-6*7) < 1e-18.
-_FIRST_TERM_ONLY = 7.0
+_SMALLEST_FLOAT = 5e-324
+# C(n+m, n) >= 2**n, and 2**-1075 is no float: from here on the smallest p-value is 0.
+_SEPARATION_SIZE = 1075
 # Newton steps from a start that is at most a few per cent off; the convergence is quadratic.
 _NEWTON_STEPS = 12
 # Differences of two distribution functions carry about two roundings; a statistic this close to a lattice point is one.
@@ -48,13 +49,11 @@ _STATISTIC_ROUNDING = 1e-15
 # Larger samples than anyone has, still far from where a float overflows.
 _LARGEST_SIZE = 10**30
 # Beyond this the integers i*N - s*n could overflow.
-_LARGEST_LATTICE = 2**62
+_LARGEST_LATTICE = 2**60
 
 
 @overload
-def ks_pvalue(
-    statistic: float, n: int, m: int, *, alternative: Alternative = ..., method: Method = ...
-) -> float: ...
+def ks_pvalue(statistic: float, n: int, m: int, *, alternative: Alternative = ..., method: Method = ...) -> float: ...
 @overload
 def ks_pvalue(
     statistic: ArrayLike, n: int, m: int, *, alternative: Alternative = ..., method: Method = ...
@@ -76,11 +75,12 @@ def ks_pvalue(
 
       and p = K(λ), Kolmogorov's distribution, two-sided; exp(-2λ²) one-sided. The term s is Hodges' (1958), 1/(2L)
       centres the lattice of attainable values, the rest is second order, from Stirling's and Lauwerier's terms. For
-      n < 100 beside N > 4000 the exact one-sample distribution of the smaller sample is evaluated at a point matched
-      by the same expansion. Converges to K(sqrt(n_e)*D).
-    - **auto**: exact where that is cheap and needed: N <= 4000 and (n == m, or n < 150, or m/n next to one of the ratios
-      1, 3/2, 2, 3 and their like); asymptotic otherwise. For n, m >= 5 the result is within 5 % of the exact one
-      wherever that is between 0.001 and 0.5. Smaller values are right in order of magnitude, not to 5 %.
+      n < 100 beside N > 4000, exp(-2λ²) is replaced by the smaller sample's exact one-sample distribution (Birnbaum and
+      Tingey 1951), at the point where that has the same expansion. Converges to K(sqrt(n_e)*D).
+    - **auto**: exact where that is cheap and needed: N <= 4000 and (n == m, or n < 150, or m/n next to one of the
+      ratios 1, 3/2, 2, 3 while n < 1600/a², a its numerator); asymptotic otherwise. For n, m >= 5 the result is within
+      5 % of the exact one wherever that is between 0.001 and 0.5. Further out the error grows slowly: a factor of 2 or
+      3 by 1e-33.
 
     With ties the p-value depends on which values are tied and is at most the one given here: see ``ks_2samp``.
 
@@ -95,8 +95,8 @@ def ks_pvalue(
         method: ``"auto"``, ``"exact"`` or ``"asymptotic"``.
 
     Returns:
-        The p-value, a float for a scalar statistic, else an array of its shape. Never NaN, always in [0, 1]; 0.0 only
-        where the true value is below what a float can hold.
+        The p-value, a float for a scalar statistic, else an array of its shape (which may be empty). Never NaN, always
+        in [0, 1]; 0.0 only where the value is below what a float can hold.
 
     Raises:
         InvalidArgumentError: A statistic that is NaN, outside [0, 1] or not a number; a sample size that is not a
@@ -129,9 +129,7 @@ def unconditional_pvalues(
     )
 
 
-def conditional_pvalues(
-    thresholds: Integers, ends: Booleans, n: int, m: int, *, alternative: Alternative
-) -> Floats:
+def conditional_pvalues(thresholds: Integers, ends: Booleans, n: int, m: int, *, alternative: Alternative) -> Floats:
     """Exact p-values given which pooled values are tied.
 
     Args:
@@ -148,7 +146,8 @@ def conditional_pvalues(
         # The paths count the smaller sample, so that the reference being the larger one turns the sides round.
         upper = (alternative == "greater") == (n <= m)
         lower = not upper
-    return lattice.tied_pvalues(thresholds, ends, min(n, m), max(n, m), upper=upper, lower=lower)
+    with np.errstate(under="ignore"):
+        return lattice.tied_pvalues(thresholds, ends, min(n, m), max(n, m), upper=upper, lower=lower)
 
 
 def check_choice(parameter: str, value: object, choices: Any) -> None:
@@ -206,17 +205,19 @@ def _check_lattice(n: int, m: int) -> None:
 def _dispatch(
     statistics: Floats, thresholds: Integers | None, n: int, m: int, *, two_sided: bool, method: Method
 ) -> tuple[Floats, Literal["exact", "asymptotic"]]:
-    if method == "exact" or (method == "auto" and _needs_exact(n, m)):
-        _check_lattice(n, m)
+    # A caller may have told numpy to raise where a weight underflows, which is what far tails do.
+    with np.errstate(under="ignore"):
+        if method == "exact" or (method == "auto" and _needs_exact(n, m)):
+            _check_lattice(n, m)
+            if thresholds is None:
+                thresholds = _lattice_steps(statistics, n, m).astype(np.int64) * math.gcd(n, m)
+            if n == m:
+                return lattice.equal_sizes_pvalues(thresholds, n, two_sided=two_sided), "exact"
+            count = lattice.two_sided_pvalues if two_sided else lattice.one_sided_pvalues
+            return count(thresholds, n, m), "exact"
         if thresholds is None:
-            thresholds = _lattice_steps(statistics, n, m).astype(np.int64) * math.gcd(n, m)
-        if n == m:
-            return lattice.equal_sizes_pvalues(thresholds, n, two_sided=two_sided), "exact"
-        count = lattice.two_sided_pvalues if two_sided else lattice.one_sided_pvalues
-        return count(thresholds, n, m), "exact"
-    if thresholds is None:
-        statistics = _lattice_steps(statistics, n, m) / math.lcm(n, m)
-    return _asymptotic(statistics, n, m, two_sided=two_sided), "asymptotic"
+            statistics = _lattice_steps(statistics, n, m) / math.lcm(n, m)
+        return _asymptotic(statistics, n, m, two_sided=two_sided), "asymptotic"
 
 
 def _needs_exact(n: int, m: int) -> bool:
@@ -252,17 +253,17 @@ def _asymptotic(statistics: Floats, n: int, m: int, *, two_sided: bool) -> Float
     squared += (2.0 / 9.0) * (1.0 / effective - 1.0 / total) * square * square
     squared -= (2.0 / (9.0 * effective) + 1.0 / (9.0 * total)) * square
     squared = np.where(distance > 0.0, np.maximum(squared, 0.0), 0.0)
-    tail = np.exp(-2.0 * squared)
-    two_sided_pvalues: Floats = np.asarray(special.kolmogorov(np.sqrt(squared)))
     if n < _ONE_SAMPLE_SIZE and n + m > EXACT_TIES_LIMIT:
-        one_sided: Floats = np.asarray(special.smirnov(n, _one_sample_statistic(squared, n)))
-        ratio = np.ones_like(tail)
-        np.divide(two_sided_pvalues, 2.0 * tail, out=ratio, where=squared < _FIRST_TERM_ONLY)
-        tail, two_sided_pvalues = one_sided, 2.0 * one_sided * ratio
-    # No attainable statistic is rarer than the one or two orders that separate the samples altogether.
-    separated = math.exp(min(0.0, math.log1p(total) + float(special.betaln(n + 1.0, m + 1.0))))
-    pvalues = np.maximum(two_sided_pvalues, 2.0 * separated) if two_sided else np.maximum(tail, separated)
-    return np.where(statistics > 0.0, np.clip(pvalues, 0.0, 1.0), 1.0)
+        one_sided = np.maximum(special.smirnov(n, _one_sample_statistic(squared, n)), _SMALLEST_FLOAT)
+        squared = np.maximum(np.log(one_sided) / -2.0, 0.0)
+        # The smaller sample's function jumps by 1/n while the other's is still, so that |D| is at least half of it.
+        squared = np.where(statistics * 2 * n <= 1.0, 0.0, squared) if two_sided else squared
+    pvalues: Floats = np.asarray(special.kolmogorov(np.sqrt(squared)) if two_sided else np.exp(-2.0 * squared))
+    if n < _SEPARATION_SIZE:
+        # No attainable statistic is rarer than the orders that separate the samples altogether: one, or one a side.
+        separated = math.exp(min(0.0, math.log1p(total) + float(special.betaln(n + 1.0, m + 1.0))))
+        pvalues = np.maximum(pvalues, 2.0 * separated if two_sided else separated)
+    return np.where(statistics > 0.0, np.minimum(pvalues, 1.0), 1.0)
 
 
 def _one_sample_statistic(squared: Floats, n: int) -> Floats:

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 import attrs
 import numpy as np
 import numpy.typing as npt
+from typing_extensions import override
 
 from mlserve.errors import InvalidArgumentError
 
@@ -196,6 +197,7 @@ class LatencyHistogram:
         whole = min(max(math.floor(position) + 1, 0), self.counts.size)
         return int(self.counts[:whole].sum()) / total
 
+    @override
     def __repr__(self) -> str:
         return (
             f"LatencyHistogram(count={self.count}, p50={self.quantile(0.5)}, p99={self.quantile(0.99)})"

@@ -91,8 +91,8 @@ class FeatureDrift:
         p_value: Of this feature alone, in [0, 1]; None without data.
         adjusted_p_value: After the correction over all features; None without data.
         effect_size: How far it moved, in [0, 1], comparable over kinds: D.
-        direction: ``"up"``, ``"down"``, ``"none"`` (of the bulk of the values), or ``"missing"`` where it is the
-            share of missing values that moved.
+        direction: ``"up"``, ``"down"``, ``"none"`` (of the bulk of the values), or ``"missing"`` where the
+            change of the missing rate makes up at least half of the effect.
         is_drift_detected: Significant after correction and at least ``min_effect``.
         severity: NONE when not detected.
         method: How the p-value was computed.

@@ -109,6 +109,10 @@ class EventPage:
     missed: int
 
 
+def _counts(value: Mapping[str, int]) -> FrozenMapping[str, int]:
+    return FrozenMapping(value)
+
+
 @attrs.frozen(kw_only=True, repr=False)
 class ModelMetrics:
     """What a window (now − w, now] saw. Rates are ratios of sums; what has no evidence is None, never 0.
@@ -141,7 +145,7 @@ class ModelMetrics:
     error_count: int = 0
     error_rate: float | None = None
     fault_rate: float | None = None
-    errors_by_kind: Mapping[str, int] = attrs.field(factory=FrozenMapping, converter=FrozenMapping)
+    errors_by_kind: Mapping[str, int] = attrs.field(factory=FrozenMapping, converter=_counts)
     average_latency_ms: float | None = None
     p50_latency_ms: float | None = None
     p95_latency_ms: float | None = None

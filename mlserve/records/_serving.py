@@ -16,12 +16,12 @@ from mlserve.errors import ServingError
 from mlserve.records._values import FrozenMapping, aware, to_utc
 from mlserve.records._versions import ModelVersion
 
-TOut = TypeVar("TOut", default=Any)
+TOut_co = TypeVar("TOut_co", covariant=True, default=Any)
 
 
 # No weak-reference slot: _DraftResult must have the very same memory layout.
 @attrs.frozen(weakref_slot=False, repr=False)
-class ServingResult(Generic[TOut]):
+class ServingResult(Generic[TOut_co]):
     """What one prediction came to.
 
     Attributes:
@@ -36,7 +36,7 @@ class ServingResult(Generic[TOut]):
     """
 
     success: bool
-    value: TOut | None = None
+    value: TOut_co | None = None
     error: ServingError | None = None
     version: ModelVersion | None = None
     processing_time_ms: float = 0.0
@@ -44,7 +44,7 @@ class ServingResult(Generic[TOut]):
     arm: str | None = None
     degraded: str | None = None
 
-    def unwrap(self) -> TOut:
+    def unwrap(self) -> TOut_co:
         """The value, or a fresh copy of the error.
 
         Returns:
@@ -55,7 +55,7 @@ class ServingResult(Generic[TOut]):
         """
         if self.error is not None:
             raise self.error.copy() from self.error.exception
-        return cast(TOut, self.value)
+        return cast(TOut_co, self.value)
 
     def _summary(self) -> list[tuple[str, str]]:
         rows = [("value", _shown(self.value))] if self.success else []
@@ -83,7 +83,7 @@ def _shown(value: object) -> str:
     return repr(value.item() if isinstance(value, np.generic) else value)
 
 
-class _DraftResult(Generic[TOut]):
+class _DraftResult(Generic[TOut_co]):
     """Becomes a ``ServingResult``. A frozen attrs ``__init__`` costs three times these plain stores."""
 
     __slots__ = ("arm", "degraded", "error", "prediction_id", "processing_time_ms", "success", "value", "version")
@@ -91,7 +91,7 @@ class _DraftResult(Generic[TOut]):
     def __init__(
         self,
         success: bool,
-        value: TOut | None,
+        value: TOut_co | None,
         error: ServingError | None,
         version: ModelVersion | None,
         processing_time_ms: float,

@@ -26,12 +26,15 @@ class FrozenMapping(Mapping[K, V_co]):
     def __init__(self, items: Mapping[K, V_co] | None = None) -> None:
         self._items = dict(items) if items is not None else {}
 
+    @override
     def __getitem__(self, key: K) -> V_co:
         return self._items[key]
 
+    @override
     def __iter__(self) -> Iterator[K]:
         return iter(self._items)
 
+    @override
     def __len__(self) -> int:
         return len(self._items)
 
@@ -68,7 +71,7 @@ class OrderedStrEnum(StrEnum):
         return mine >= theirs
 
 
-def aware(_instance: object, attribute: Any, value: datetime) -> None:
+def aware(_instance: object, attribute: Any, value: Any) -> None:
     """An attrs validator: the time must know its zone."""
     if not isinstance(value, datetime) or value.tzinfo is None:
         raise InvalidArgumentError(

@@ -41,7 +41,7 @@ class Task(StrEnum):
         return {"classifier": cls.CLASSIFICATION, "regressor": cls.REGRESSION}.get(str(value))
 
 
-def _version_id(_instance: object, _attribute: object, value: str) -> None:
+def _version_id(_instance: object, _attribute: object, value: Any) -> None:
     if not isinstance(value, str) or not value:
         raise InvalidArgumentError("id", value, "a non-empty string", hint="Ids are decimal, such as '1'.")
 

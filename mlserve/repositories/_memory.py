@@ -40,7 +40,7 @@ class InMemoryModelRepository(WritableModelRepository[TModel], VersionDescriber,
     """
 
     def __init__(self, *, clock: Clock | None = None) -> None:
-        self.generation = 0
+        self.generation: int = 0
         self._clock: Clock = clock if clock is not None else SystemClock()
         self._lock = threading.RLock()
         self._models: dict[str, TModel] = {}

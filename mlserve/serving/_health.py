@@ -8,6 +8,7 @@ from typing import Any
 import attrs
 import numpy as np
 
+from mlserve._rendering import described, number
 from mlserve.clocks import Clock
 from mlserve.errors import ServingError
 from mlserve.protocols import ModelMonitor
@@ -91,7 +92,7 @@ class HealthExaminer:
         try:
             self.predict_once(loaded, input)
         except Exception as error:
-            detail = f"version {loaded.id} failed on the synthetic input: {error!r}"
+            detail = f"version {loaded.id} failed on the synthetic input: {described(error)}"
             return HealthCheck("prediction", CheckStatus.FAIL, detail)
         return HealthCheck("prediction", CheckStatus.PASS, "the synthetic input was answered")
 
@@ -100,7 +101,7 @@ class HealthExaminer:
             metrics = self.monitor.get_recent_metrics(self.policy.window)
         except Exception as error:
             self.recorder.failed(error)
-            checks.append(HealthCheck("monitor", CheckStatus.WARN, f"the monitor cannot be read: {error!r}"))
+            checks.append(HealthCheck("monitor", CheckStatus.WARN, f"the monitor cannot be read: {described(error)}"))
             return None
         checks.append(HealthCheck("monitor", CheckStatus.PASS, "the monitor can be read"))
         return metrics
@@ -124,12 +125,13 @@ def _check_validation(loaded: LoadedVersion) -> HealthCheck:
 def _check_latency(metrics: ModelMetrics | None) -> HealthCheck:
     if metrics is None or metrics.average_latency_ms is None:
         return HealthCheck("latency", CheckStatus.PASS, "no traffic")
-    detail = f"mean {metrics.average_latency_ms:.3g} ms, p99 {metrics.p99_latency_ms:.3g} ms"
+    detail = f"mean {number(metrics.average_latency_ms)} ms, p99 {number(metrics.p99_latency_ms)} ms"
     return HealthCheck("latency", CheckStatus.PASS, detail)
 
 
 def synthetic_example(example: Any, schema: Any, model: Any) -> Any:
-    """What to try a version with: its example, else one that fits its schema, else one of the width it was fitted on.
+    """What to try a version with: its example, else one that fits its schema, else, for a model fitted on an array, one
+    of its width.
 
     Returns:
         An input, or None where nothing tells what one looks like.
@@ -138,5 +140,7 @@ def synthetic_example(example: Any, schema: Any, model: Any) -> Any:
         return example
     if schema is not None:
         return schema.example()
+    if getattr(model, "feature_names_in_", None) is not None:
+        return None  # the columns of a frame need not be numbers: an input made up here would blame a sound model
     width = getattr(model, "n_features_in_", None)
     return None if width is None else np.full(int(width), UNKNOWN_FEATURE)

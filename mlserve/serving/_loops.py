@@ -22,24 +22,36 @@ class OwnLoop:
     def run(self, awaitable: Awaitable[Any]) -> Any:
         """Wait for an awaitable and return what it gives."""
 
-        async def whole() -> Any:
-            return await awaitable
+        async def whole() -> tuple[Any, BaseException | None]:
+            try:
+                return await awaitable, None
+            except (KeyboardInterrupt, SystemExit) as error:  # these would end the loop, and answer nobody
+                return None, error
 
-        return asyncio.run_coroutine_threadsafe(whole(), self._running()).result()
+        with self._lock:  # so that no awaitable reaches a loop that has ended
+            future = asyncio.run_coroutine_threadsafe(whole(), self._running())
+        value, error = future.result()
+        if error is not None:
+            raise error
+        return value
 
     def close(self) -> None:
-        """Stop the loop, if there is one, and wait for its thread."""
+        """Let the loop end, if there is one, as soon as nobody waits for it any more; does not wait for that."""
         with self._lock:
             loop, self._loop = self._loop, None
-        if loop is not None:
-            loop.call_soon_threadsafe(loop.stop)
-            self._thread.join()
-            loop.close()
+            if loop is not None:
+                loop.call_soon_threadsafe(loop.stop)
 
     def _running(self) -> asyncio.AbstractEventLoop:
-        with self._lock:
-            if self._loop is None:
-                self._loop = asyncio.new_event_loop()
-                self._thread = threading.Thread(target=self._loop.run_forever, name="mlserve-loop", daemon=True)
-                self._thread.start()
-            return self._loop
+        if self._loop is None:
+            loop = asyncio.new_event_loop()
+            threading.Thread(target=_serve, args=(loop,), name="mlserve-loop", daemon=True).start()
+            self._loop = loop
+        return self._loop
+
+
+def _serve(loop: asyncio.AbstractEventLoop) -> None:
+    loop.run_forever()
+    while unfinished := asyncio.all_tasks(loop):
+        loop.run_until_complete(asyncio.wait(unfinished))
+    loop.close()

@@ -12,14 +12,14 @@ from mlserve.errors import InvalidArgumentError
 
 
 def _at_least(minimum: float) -> Any:
-    def check(_instance: object, attribute: Any, value: float) -> None:
+    def check(_instance: object, attribute: Any, value: Any) -> None:
         if not isinstance(value, (int, float)) or math.isnan(value) or value < minimum:
             raise InvalidArgumentError(attribute.name, value, f"a number, at least {minimum}")
 
     return check
 
 
-def _share(_instance: object, attribute: Any, value: float) -> None:
+def _share(_instance: object, attribute: Any, value: Any) -> None:
     if not isinstance(value, (int, float)) or not 0 <= value <= 1:
         raise InvalidArgumentError(attribute.name, value, "a share in [0, 1]", hint="5 % is 0.05.")
 

@@ -37,7 +37,6 @@ class Recorder:
         self._next_log = float("-inf")
         self.errors = 0
         """Calls of the monitor that raised."""
-        self.last_error: BaseException | None = None
         self.prediction: Callable[..., None] = (
             monitor.defer_prediction if isinstance(monitor, DeferringMonitor) else self._whole_prediction
         )
@@ -104,12 +103,15 @@ class Recorder:
         except Exception as error:
             self.failed(error)
 
+    def reset_threads(self) -> None:
+        """A new lock: in a forked child nobody would release one that was held."""
+        self._lock = threading.Lock()
+
     def failed(self, error: BaseException) -> None:
         """Count an exception of the monitor; log it, but not more often than once a minute."""
         now = self._monotonic()
         with self._lock:
             self.errors += 1
-            self.last_error = error.with_traceback(None)
             is_due = now >= self._next_log
             if is_due:
                 self._next_log = now + LOG_EVERY_SECONDS

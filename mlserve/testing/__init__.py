@@ -1,0 +1,64 @@
+"""Contract suites for those who write a repository or a monitor of their own, and a clock that stands still.
+
+Subclass the contract of each protocol that the store implements, say how one is made, and run pytest::
+
+    from mlserve.testing import ModelRepositoryContract
+
+    class TestOurRepository(ModelRepositoryContract):
+        def new_repository(self, clock):
+            return OurRepository(clock=clock)
+        ...
+
+Needs pytest and hypothesis: ``pip install 'mlserve[test]'``. ``import mlserve`` never imports this package.
+"""
+
+from mlserve.clocks import ManualClock
+from mlserve.errors import MissingExtraError as _MissingExtraError
+
+try:
+    import pytest as _pytest
+
+    # Before the modules below are imported: their asserts then say what they compared, like those of a test file.
+    _pytest.register_assert_rewrite(
+        "mlserve.testing._monitor_machine",
+        "mlserve.testing._monitors",
+        "mlserve.testing._repositories",
+        "mlserve.testing._repository_machine",
+    )
+
+    from mlserve.testing._models import ConstantModel
+    from mlserve.testing._monitor_machine import MonitorMachine
+    from mlserve.testing._monitors import (
+        BaselineMonitorContract,
+        DeferringMonitorContract,
+        EventMonitorContract,
+        LabelledMonitorContract,
+        ModelMonitorContract,
+    )
+    from mlserve.testing._repositories import (
+        ModelRepositoryContract,
+        ObservableRepositoryContract,
+        VersionDescriberContract,
+        WritableModelRepositoryContract,
+    )
+    from mlserve.testing._repository_machine import RepositoryMachine
+except ModuleNotFoundError as error:
+    if error.name not in {"hypothesis", "pytest"}:
+        raise
+    raise _MissingExtraError(error.name, "test", "mlserve.testing") from error
+
+__all__ = [
+    "BaselineMonitorContract",
+    "ConstantModel",
+    "DeferringMonitorContract",
+    "EventMonitorContract",
+    "LabelledMonitorContract",
+    "ManualClock",
+    "ModelMonitorContract",
+    "ModelRepositoryContract",
+    "MonitorMachine",
+    "ObservableRepositoryContract",
+    "RepositoryMachine",
+    "VersionDescriberContract",
+    "WritableModelRepositoryContract",
+]

@@ -1,0 +1,207 @@
+"""Two samples of inputs, feature by feature."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from scipy import stats
+
+from mlserve.drift import DriftDetector, DriftPolicy, compare_inputs
+from mlserve.errors import InvalidArgumentError
+from mlserve.monitors import InMemoryModelMonitor
+from mlserve.records import DriftSeverity, DriftStatus, FeatureStatus
+
+RNG = np.random.default_rng(7)
+BEFORE = RNG.normal(size=(600, 4))
+AFTER = RNG.normal(size=(500, 4))
+PLAIN = DriftPolicy(correction="none", min_effect=0.0)
+
+
+def test_statistic_and_p_value_are_those_of_scipy():
+    """Each feature's D and p are those of scipy's exact test."""
+    drift = compare_inputs(BEFORE, AFTER, policy=PLAIN)
+    for index, feature in enumerate(drift.features):
+        expected = stats.ks_2samp(BEFORE[:, index], AFTER[:, index], method="exact")
+        assert feature.statistic == pytest.approx(expected.statistic, rel=1e-12)
+        assert feature.p_value == pytest.approx(expected.pvalue, rel=0.05)
+
+
+def test_p_values_are_adjusted_by_benjamini_hochberg():
+    """The adjusted p-values are those of scipy's false discovery control."""
+    drift = compare_inputs(BEFORE, AFTER + [0, 0.1, 0.2, 0.5])
+    expected = stats.false_discovery_control([feature.p_value for feature in drift.features])
+    assert [feature.adjusted_p_value for feature in drift.features] == pytest.approx(expected.tolist())
+
+
+@pytest.mark.parametrize(("shift", "direction"), [(1.0, "up"), (-1.0, "down")])
+def test_direction(shift, direction):
+    """A feature whose values grew moved up, one whose values shrank moved down."""
+    drift = compare_inputs(BEFORE, AFTER + [0, shift, 0, 0])
+    assert [(f.name, f.direction) for f in drift.drifted_features] == [("x1", direction)]
+
+
+def test_summary_is_the_drifted_feature_with_the_smallest_p():
+    """The table's statistic and p-value are those of the drifted feature with the smallest p-value."""
+    drift = compare_inputs(BEFORE, AFTER + [0, 0.5, 2.0, 0])
+    worst = drift.features[2]
+    assert (drift.ks_statistic, drift.p_value) == (worst.statistic, worst.adjusted_p_value)
+
+
+def test_severity_follows_the_adjusted_p_value():
+    """Below 0.01 a drifted feature is HIGH, else MEDIUM."""
+    policy = DriftPolicy(correction="none", min_effect=0.0, high_severity_alpha=1e-9)
+    drift = compare_inputs(BEFORE, AFTER + [0, 0, 0.3, 3.0], policy=policy)
+    assert [drift.features[index].severity for index in (2, 3)] == [DriftSeverity.MEDIUM, DriftSeverity.HIGH]
+
+
+def test_significant_but_tiny_is_no_drift():
+    """With many rows a shift of 0.02 is significant but below min_effect, and no drift; min_effect=0 reports it."""
+    rng = np.random.default_rng(3)
+    before, after = rng.normal(size=(200_000, 1)), rng.normal(size=(200_000, 1)) + 0.02
+    feature = compare_inputs(before, after).features[0]
+    assert feature.adjusted_p_value < 0.01
+    assert not feature.is_drift_detected
+    assert compare_inputs(before, after, policy=DriftPolicy(min_effect=0.0)).is_drift_detected
+
+
+def test_null_windows_rarely_alarm():
+    """Of 400 windows without drift over 10 features the plain corrected test calls at most its level, plus noise."""
+    rng = np.random.default_rng(11)
+    policy = DriftPolicy(min_effect=0.0)
+    reference = rng.normal(size=(2000, 10))
+    alarms = sum(
+        compare_inputs(reference, rng.normal(size=(300, 10)), policy=policy).is_drift_detected for _ in range(400)
+    )
+    # The reference is the same each time, so the alarms are not independent; four standard errors allow for it.
+    assert alarms / 400 <= 0.05 + 4 * np.sqrt(0.05 * 0.95 / 400)
+
+
+def test_missing_values_are_a_value_of_their_own():
+    """A change of the missing rate alone is drift in the direction "missing", and both rates are told."""
+    after = AFTER.copy()
+    after[:250, 0] = np.nan
+    feature = compare_inputs(BEFORE, after).features[0]
+    assert (feature.is_drift_detected, feature.direction) == (True, "missing")
+    assert (feature.reference_missing_rate, feature.current_missing_rate) == (0.0, 0.5)
+
+
+def test_equal_missing_rates_are_no_drift():
+    """Missing values on both sides alike do not hide that nothing moved."""
+    before, after = BEFORE.copy(), AFTER.copy()
+    before[:300, 0], after[:250, 0] = np.nan, np.nan
+    assert not compare_inputs(before, after).is_drift_detected
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "status", "drifted"),
+    [
+        (3.0, 3.0, FeatureStatus.CONSTANT, False),
+        (3.0, 4.0, FeatureStatus.OK, True),
+        (np.nan, np.nan, FeatureStatus.EMPTY, False),
+        (3.0, np.nan, FeatureStatus.EMPTY, True),
+        (np.inf, np.inf, FeatureStatus.CONSTANT, False),
+    ],
+)
+def test_constant_and_empty_features(before, after, status, drifted):
+    """Constant and empty features have a status of their own, a p-value that is a number, and no exception."""
+    feature = compare_inputs(np.full((50, 1), before), np.full((40, 1), after)).features[0]
+    assert (feature.status, feature.is_drift_detected) == (status, drifted)
+    assert 0 <= feature.p_value <= 1
+
+
+@pytest.mark.parametrize(("n", "m"), [(29, 500), (500, 29), (500, 0), (1, 1)])
+def test_too_few_rows(n, m):
+    """Fewer rows than min_samples on either side are insufficient, never "no drift"."""
+    drift = compare_inputs(np.ones((n, 2)), np.ones((m, 2)))
+    assert drift.status == DriftStatus.INSUFFICIENT_DATA
+    assert [feature.status for feature in drift.features] == [FeatureStatus.INSUFFICIENT] * 2
+
+
+def test_a_sample_of_one_feature_may_be_flat():
+    """A one-dimensional array is one feature."""
+    assert len(compare_inputs(BEFORE[:, 0], AFTER[:, 0]).features) == 1
+
+
+def test_frames_bring_their_names():
+    """The columns of a pandas frame name the features."""
+    names = ["a", "b", "c", "d"]
+    drift = compare_inputs(pd.DataFrame(BEFORE, columns=names), pd.DataFrame(AFTER, columns=names))
+    assert [feature.name for feature in drift.features] == names
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "names", "said"),
+    [
+        (BEFORE, AFTER[:, :3], None, "4 features"),
+        (BEFORE, AFTER, ["a", "b", "a", "c"], "distinct"),
+        (BEFORE, AFTER, ["a", "b"], "4 names"),
+        (BEFORE, AFTER, [1, 2, 3, 4], "strings"),
+        (BEFORE, np.array([["a", 1]] * 40, object), ["text", "n", "o", "p"], "'text'"),
+        (np.array([["a", 1]] * 40, object), AFTER, None, "'x0'"),
+        (np.array([[[1], 1]] * 40, object), AFTER, None, "'x0' holds list"),
+        (BEFORE, np.zeros((3, 3, 3)), None, "n_samples"),
+        (BEFORE, [[1, 2], [3]], None, "table"),
+        (BEFORE, AFTER.astype(complex), None, "numbers"),
+        ("abc", AFTER, None, "n_samples"),
+    ],
+)
+def test_bad_tables_are_refused_by_name(before, after, names, said):
+    """What is no table of numbers is refused with what was wrong and where."""
+    with pytest.raises(InvalidArgumentError, match=said):
+        compare_inputs(before, after, feature_names=names)
+
+
+def test_object_columns_of_numbers_are_numbers():
+    """An object array that holds nothing but numbers is a table."""
+    assert compare_inputs(BEFORE, AFTER.astype(object)).status == DriftStatus.OK
+
+
+def test_the_detector_compares_with_its_own_policy():
+    """DriftDetector.compare_inputs is the same function with the detector's thresholds."""
+    strict = DriftDetector(InMemoryModelMonitor(), DriftPolicy(min_samples=601))
+    assert strict.compare_inputs(BEFORE, AFTER).status == DriftStatus.INSUFFICIENT_DATA
+
+
+def test_the_report_names_the_feature_that_moved():
+    """As text and as HTML the feature that moved furthest comes first, with direction and effect."""
+    drift = compare_inputs(BEFORE, AFTER + [0, 0, 2, 0], feature_names=["a", "b", "<c>", "d"])
+    assert repr(drift).splitlines()[3].split()[:3] == ["<c>", "HIGH", "up"]
+    assert "&lt;c&gt;" in drift._repr_html_()
+
+
+def test_the_report_is_json():
+    """to_dict holds nothing that JSON cannot hold, also for empty features."""
+    drift = compare_inputs(np.full((40, 2), np.nan), np.full((40, 2), np.inf))
+    assert json.loads(json.dumps(drift.to_dict(), allow_nan=False))["status"] == "DRIFT"
+
+
+TABLES = hnp.arrays(
+    dtype=st.sampled_from([np.float64, np.float32, np.int64, np.int8, np.bool_, np.uint16]),
+    shape=st.tuples(st.integers(0, 60), st.just(3)),
+)
+
+
+@settings(deadline=None, max_examples=150)
+@given(TABLES, TABLES)
+def test_no_table_gives_nan_or_an_exception(before, after):
+    """Any two tables of numbers give a report whose numbers are numbers."""
+    drift = compare_inputs(before, after, policy=DriftPolicy(min_samples=1))
+    for feature in drift.features:
+        for value in (feature.statistic, feature.p_value, feature.adjusted_p_value, feature.effect_size):
+            assert value is None or 0 <= value <= 1
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.permutations(range(40)), st.permutations(range(4)))
+def test_order_of_rows_and_columns_does_not_matter(rows, columns):
+    """Permuting rows changes nothing; permuting columns permutes the features."""
+    before, after = BEFORE[:40], AFTER[:40]
+    plain = compare_inputs(before, after)
+    moved = compare_inputs(before[list(rows)][:, list(columns)], after[:, list(columns)])
+    assert [feature.p_value for feature in moved.features] == [plain.features[c].p_value for c in columns]
