@@ -246,17 +246,19 @@ class SortedReference:
         m = sample.values.shape[0]
         pooled = method == "exact" or (method == "auto" and self.n + m <= pvalues.EXACT_TIES_LIMIT)
         found = self._find(sample, alternative, pooled=pooled)
-        result, used = pvalues.unconditional_pvalues(
-            found.thresholds, self.n, m, two_sided=alternative == "two-sided", method=method
-        )
-        statistic = found.thresholds / (self.n * m)
-        methods = np.full(self.n_features, used, dtype=f"<U{len('asymptotic')}")
-        if found.ends is not None and found.ties.any():
-            tied = found.ties
+        result = np.empty(self.n_features, dtype=np.float64)
+        methods = np.empty(self.n_features, dtype=f"<U{len('asymptotic')}")
+        tied = np.zeros(self.n_features, dtype=np.bool_) if found.ends is None else found.ties
+        if not tied.all():
+            result[~tied], methods[~tied] = pvalues.unconditional_pvalues(
+                found.thresholds[~tied], self.n, m, two_sided=alternative == "two-sided", method=method
+            )
+        if found.ends is not None and tied.any():
             result[tied] = pvalues.conditional_pvalues(
                 found.thresholds[tied], found.ends[tied], self.n, m, alternative=alternative
             )
             methods[tied] = "exact-ties"
+        statistic = found.thresholds / (self.n * m)
         if self._is_single:
             return KSResult(
                 float(statistic[0]),
