@@ -283,7 +283,7 @@ def _nothing(_input: Any) -> float:
 
 
 def _list_sum(input: npt.NDArray[Any]) -> float:
-    return sum(input.tolist())
+    return float(sum(input.tolist()))
 
 
 def _all_finite(input: npt.NDArray[Any]) -> float:

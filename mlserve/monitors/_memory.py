@@ -5,25 +5,24 @@ from __future__ import annotations
 import copy
 import random
 import threading
-from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Sequence
 from datetime import timedelta
 from types import NoneType
 from typing import Any, final
 
 import attrs
 import numpy as np
-import numpy.typing as npt
 from typing_extensions import override
 
-from mlserve._buckets import MICROSECOND, BucketRing, Resolution, microseconds
+from mlserve._buckets import MICROSECOND, Resolution, microseconds
+from mlserve._forking import renew_after_fork
 from mlserve.clocks import Clock, SystemClock, timestamps
 from mlserve.errors import InvalidArgumentError
-from mlserve.monitors._blocks import EPOCH, NOTHING_RARE, EventRing, Rare, RequestBlock, packed
-from mlserve.monitors._outcomes import PendingOutcomes, pair_up
-from mlserve.monitors._recent import SUCCESS, RecentRequests
-from mlserve.monitors._sampling import Dropped, Thinned, WindowSample
-from mlserve.monitors._windows import OutcomeSummary, TrafficSummary
+from mlserve.monitors._blocks import EPOCH, Rare
+from mlserve.monitors._ledger import ROW, Ledger
+from mlserve.monitors._sampling import Thinned
+from mlserve.monitors._windows import TrafficSummary
 from mlserve.protocols import BaselineMonitor, DeferringMonitor, EventMonitor, LabelledMonitor, ModelMonitor
 from mlserve.records import (
     Baseline,
@@ -49,12 +48,6 @@ FOLD_EVERY = 512
 
 _ndarray = np.ndarray
 _IMMUTABLE = frozenset({NoneType, bool, int, float, complex, str, bytes, np.float64, np.float32, np.int64, np.bool_})
-
-
-ROW = 7
-"""Values of a request as it waits to be counted: id, version, input, output, milliseconds, seconds since 1970, and
-what is rare. They stand one after the other in one flat list, which takes a row at a time without a lock and gives
-whole columns as slices."""
 
 
 @final
@@ -116,29 +109,24 @@ class InMemoryModelMonitor(ModelMonitor, LabelledMonitor, BaselineMonitor, Event
             raise InvalidArgumentError("recent_requests", recent_requests, f"at least {2 * FOLD_EVERY}")
         self._clock: Clock = clock if clock is not None else SystemClock()
         self._timestamp = timestamps(self._clock)
-        self._lock = threading.RLock()
+        self._after_fork()
+        renew_after_fork(self)
         self._buffer: list[Any] = []
         self._outcome_buffer: list[tuple[str, Any, float]] = []
-        self._resolutions = tuple(resolutions)
-        self._new_ring()  # refuses resolutions that are out of order now, not in the middle of the night
-        self._retention = self._resolutions[-1].retention
-        self._recent = RecentRequests(recent_requests, self._hand_on)
-        self._version_ids: list[str | None] = []
-        self._version_codes: dict[str | None, int] = {}
-        self._kind_names = [""]
-        self._kind_codes: dict[str | None, int] = {None: SUCCESS}
-        self._rings: dict[int, BucketRing[TrafficSummary]] = {}
-        self._samples: dict[int, WindowSample] = {}
-        self._sample_size = sample_size
-        self._rng = np.random.default_rng(seed)
         self._random = random.Random(seed).random
-        # Versions whose inputs are thinned, with what stands for an input that is not kept.
-        self._thinning: dict[str, Dropped] = {}
-        self._pending = PendingOutcomes(pending_outcomes)
-        self._events = EventRing(recent_events)
+        self._ledger = Ledger(
+            resolutions=resolutions,
+            recent_requests=recent_requests,
+            sample_size=sample_size,
+            pending_outcomes=pending_outcomes,
+            recent_events=recent_events,
+            now=self._now,
+            seed=seed,
+        )
+        self._sample_size = sample_size
+        self._thinning = self._ledger.thinning
         self._baselines: dict[str, Baseline] = {}
         self._drift_events: deque[DriftEvent] = deque(maxlen=recent_events)
-        self._counts: Counter[str] = Counter()
 
     # ------------------------------------------------------------------------------------------------- recording
 
@@ -189,7 +177,15 @@ class InMemoryModelMonitor(ModelMonitor, LabelledMonitor, BaselineMonitor, Event
         rare = Rare(None, event.arm, event.key, str(event.kind))
         seconds = event.timestamp.timestamp()
         self._append_failure(
-            (event.prediction_id, event.model_version, _kept(event.input), None, event.processing_time_ms, seconds, rare)
+            (
+                event.prediction_id,
+                event.model_version,
+                _kept(event.input),
+                None,
+                event.processing_time_ms,
+                seconds,
+                rare,
+            )
         )
 
     @override
@@ -211,7 +207,7 @@ class InMemoryModelMonitor(ModelMonitor, LabelledMonitor, BaselineMonitor, Event
     def record_drift_event(self, event: DriftEvent) -> None:
         with self._lock:
             self._drift_events.append(event)
-            self._counts["drift_events"] += 1
+            self._ledger.counts["drift_events"] += 1
 
     # --------------------------------------------------------------------------------------------------- reading
 
@@ -230,10 +226,8 @@ class InMemoryModelMonitor(ModelMonitor, LabelledMonitor, BaselineMonitor, Event
         with self._lock:
             start, now = self._span(window)
             self._fold()
-            code = self._version_codes.get(version_id, -1)
-            sample = self._samples.get(code)
-            inputs = sample.between(start, now) if sample is not None else []
-            answered = self._summary_since(start, now, code).latency.count
+            inputs = self._ledger.inputs(version_id, start, now)
+            answered = self._ledger.summary(version_id, start, now).latency.count
         rows, unusable = feature_rows(inputs)
         baseline = self._baselines.get(version_id)
         names = baseline.inputs.feature_names if baseline is not None and baseline.inputs is not None else ()
@@ -298,10 +292,10 @@ class InMemoryModelMonitor(ModelMonitor, LabelledMonitor, BaselineMonitor, Event
                 raise InvalidArgumentError(name, value, "at least 0")
         with self._lock:
             self._fold()
-            first = max(self._events.first, min(after, self._events.count))
-            stop = self._events.count if limit is None else min(first + limit, self._events.count)
-            events = tuple(self._events.between(first, stop))
-            missed = max(0, self._events.first - after)
+            first = max(self._ledger.events.first, min(after, self._ledger.events.count))
+            stop = self._ledger.events.count if limit is None else min(first + limit, self._ledger.events.count)
+            events = tuple(self._ledger.events.between(first, stop))
+            missed = max(0, self._ledger.events.first - after)
         return EventPage(events=events, cursor=max(after, stop), missed=missed)
 
     def drift_events(self, version_id: str | None = None) -> tuple[DriftEvent, ...]:
@@ -314,7 +308,9 @@ class InMemoryModelMonitor(ModelMonitor, LabelledMonitor, BaselineMonitor, Event
         with self._lock:
             self._fold()
             return attrs.evolve(
-                MonitorStatistics(**self._counts), pending=len(self._pending), pending_evicted=self._pending.evicted
+                MonitorStatistics(**self._ledger.counts),
+                pending=len(self._ledger.pending),
+                pending_evicted=self._ledger.pending.evicted,
             )
 
     # --------------------------------------------------------------------------------------------------- folding
@@ -322,25 +318,21 @@ class InMemoryModelMonitor(ModelMonitor, LabelledMonitor, BaselineMonitor, Event
     def _span(self, window: timedelta) -> tuple[int, int]:
         if not isinstance(window, timedelta) or window <= timedelta(0):
             raise InvalidArgumentError("window", window, "a positive timedelta", hint="For example timedelta(hours=1).")
-        if window > self._retention:
+        if window > self._ledger.retention:
             raise InvalidArgumentError(
-                "window", window, f"at most the retention, {self._retention}",
+                "window", window, f"at most the retention, {self._ledger.retention}",
                 hint="Give the monitor resolutions that reach further back.",
             )  # fmt: skip
-        now = (self._clock.now() - EPOCH) // MICROSECOND
+        now = self._now()
         return now - microseconds(window), now
+
+    def _now(self) -> int:
+        return (self._clock.now() - EPOCH) // MICROSECOND
 
     def _summary(self, version_id: str | None, window: timedelta) -> TrafficSummary:
         start, now = self._span(window)
         self._fold()
-        return self._summary_since(start, now, None if version_id is None else self._version_codes.get(version_id, -1))
-
-    def _summary_since(self, start: int, now: int, code: int | None) -> TrafficSummary:
-        parts = [self._recent.summarise(self._recent.between(start, now, code), self._kind_names)]
-        if start < self._recent.forgotten_until:
-            rings = self._rings.values() if code is None else [self._rings[code]] * (code in self._rings)
-            parts += [summary for ring in rings for summary in ring.since(start, now)]
-        return TrafficSummary.total(parts)
+        return self._ledger.summary(version_id, start, now)
 
     def _fold_unless_busy(self) -> None:
         # A reader that holds the lock folds the next time; the request does not wait for it.
@@ -355,132 +347,12 @@ class InMemoryModelMonitor(ModelMonitor, LabelledMonitor, BaselineMonitor, Event
         outcomes = _drained(self._outcome_buffer)
         rows = _drained(self._buffer)
         for start in range(0, len(rows), FOLD_EVERY * ROW):
-            self._fold_requests(rows[start : start + FOLD_EVERY * ROW])
+            self._ledger.fold_requests(rows[start : start + FOLD_EVERY * ROW])
         if outcomes:
-            self._fold_outcomes(outcomes)
+            self._ledger.fold_outcomes(outcomes)
 
-    def _fold_requests(self, flat: list[Any]) -> None:
-        ids, versions, inputs, outputs, latencies, seconds, rare = (flat[column::ROW] for column in range(ROW))
-        latency = np.array(latencies, np.float64)
-        time = np.rint(np.array(seconds, np.float64) * 1e6)
-        sound = np.isfinite(latency) & (latency >= 0) & np.isfinite(time)
-        if not sound.all():
-            dropped = int((~sound).sum())
-            self._counts["dropped"] += dropped
-            self._counts["recorded"] += dropped
-            kept = [flat[row * ROW + column] for row in np.flatnonzero(sound).tolist() for column in range(ROW)]
-            if kept:
-                self._fold_requests(kept)
-            return
-        self._counts["recorded"] += len(ids)
-        times = time.astype(np.int64)
-        codes = _coded(versions, self._version_codes, self._new_version).astype(np.int32)
-        kind, confidence = self._rare_columns(rare)
-        sequence = self._recent.append(times, codes, kind, latency, confidence)
-        block = RequestBlock(packed(ids), sequence, versions, inputs, outputs, latency, times, rare)
-        self._events.append(block)
-        if kind.any():
-            answered = np.flatnonzero(kind == SUCCESS)
-            block, codes = block.only(answered.tolist()), codes[answered]
-        if len(block):
-            self._sample_inputs(codes, block.times, block.inputs)
-            self._pending.extend(block)
-
-    def _rare_columns(
-        self, rare: Sequence[tuple[Any, ...] | None]
-    ) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.float64]]:
-        if not any(rare):
-            return np.zeros(len(rare), np.int16), np.full(len(rare), np.nan)
-        confidences, _, _, kinds = zip(*(NOTHING_RARE if row is None else row for row in rare), strict=True)
-        return _coded(kinds, self._kind_codes, self._new_kind).astype(np.int16), np.array(confidences, np.float64)
-
-    def _sample_inputs(
-        self, codes: npt.NDArray[np.int32], times: npt.NDArray[np.int64], inputs: Sequence[Any]
-    ) -> None:
-        for code, chosen in _by_code(codes):
-            if code not in self._samples:
-                self._samples[code] = WindowSample(self._sample_size, self._rng)
-            sample = self._samples[code]
-            sample.extend(times[chosen], inputs if chosen.size == len(inputs) else [inputs[i] for i in chosen.tolist()])
-            version_id = str(self._version_ids[code])
-            if sample.cut:
-                self._thinning[version_id] = Dropped(sample.cut)
-            else:
-                self._thinning.pop(version_id, None)
-
-    def _fold_outcomes(self, outcomes: list[tuple[str, Any, float]]) -> None:
-        late: dict[int, list[tuple[int, OutcomeSummary]]] = {}
-        for prediction_id, actual, timestamp in outcomes:
-            found = self._pending.pop(prediction_id)
-            if found is None:
-                known = self._pending.was_labelled(prediction_id)
-                self._counts["duplicate_outcomes" if known else "unknown_outcomes"] += 1
-                continue
-            block, row = found
-            pair = pair_up(block.outputs[row], actual)
-            if pair is None:
-                self._counts["mismatched_outcomes"] += 1
-                continue
-            self._counts["outcomes"] += 1
-            if not self._recent.label(block.sequence(row), *pair):
-                code = self._version_codes[block.version_ids[row]]
-                late.setdefault(code, []).append((int(block.times[row]), pair[0]))
-            self._events.append((block.outcome(prediction_id, row, actual, timestamp),))
-        for code, pairs in late.items():
-            self._add_late(code, pairs)
-
-    def _add_late(self, code: int, pairs: list[tuple[int, OutcomeSummary]]) -> None:
-        def total(positions: npt.NDArray[np.intp]) -> TrafficSummary:
-            return TrafficSummary(outcomes=sum((pairs[i][1] for i in positions.tolist()), OutcomeSummary()))
-
-        times = np.array([time for time, _ in pairs], np.int64)
-        self._rings[code].add(times, total, self._now())
-
-    def _hand_on(self, rows: int) -> None:
-        """Put the rows that are about to be forgotten into buckets."""
-        now = self._now()
-        for code, positions in _by_code(self._recent.version[:rows]):
-            ring = self._rings.setdefault(code, self._new_ring())
-            ring.expire(now)
-            ring.add(self._recent.time[positions], self._summariser(positions), now)
-            if code in self._samples:
-                self._samples[code].forget_before(now - microseconds(self._retention))
-
-    def _summariser(self, positions: npt.NDArray[np.intp]) -> Callable[[npt.NDArray[np.intp]], TrafficSummary]:
-        return lambda group: self._recent.summarise(positions[group], self._kind_names)
-
-    def _new_ring(self) -> BucketRing[TrafficSummary]:
-        return BucketRing(self._resolutions)
-
-    def _now(self) -> int:
-        return (self._clock.now() - EPOCH) // MICROSECOND
-
-    def _new_version(self, version_id: str | None) -> int:
-        self._version_ids.append(version_id)
-        return len(self._version_ids) - 1
-
-    def _new_kind(self, kind: str | None) -> int:
-        self._kind_names.append(str(kind))
-        return len(self._kind_names) - 1
-
-
-def _by_code(codes: npt.NDArray[np.int32]) -> list[tuple[int, npt.NDArray[np.intp]]]:
-    """The positions of each code."""
-    if (codes == codes[0]).all():  # by far the commonest case, and the cheapest to see
-        return [(int(codes[0]), np.arange(codes.size))]
-    return [(code, np.flatnonzero(codes == code)) for code in np.unique(codes).tolist()]
-
-
-def _coded(
-    values: Sequence[str | None], codes: dict[str | None, int], new: Callable[[str | None], int]
-) -> npt.NDArray[np.int64]:
-    """Each value's code; a value seen for the first time gets a new one."""
-    distinct = set(values)
-    for value in distinct - codes.keys():
-        codes[value] = new(value)
-    if len(distinct) == 1:
-        return np.full(len(values), codes[values[0]])
-    return np.fromiter(map(codes.__getitem__, values), np.int64, len(values))
+    def _after_fork(self) -> None:
+        self._lock = threading.RLock()
 
 
 def _drained(buffer: list[Any]) -> list[Any]:

@@ -88,19 +88,27 @@ def pair_up(output: Any, actual: Any) -> tuple[OutcomeSummary, float, float] | N
         actual: What was true.
 
     Returns:
-        The summary of one pair, and both as numbers (NaN where they are none); None where the two can never be equal
-        because one is text and the other is not.
+        The summary of one pair, and both as numbers (NaN where they are none); None where the two cannot be
+        compared, as text with a number.
     """
     if isinstance(output, str) != isinstance(actual, str):
         return None
     first, second = _number(output), _number(actual)
-    with np.errstate(all="ignore"):
-        correct = bool(np.array_equal(output, actual))
     if np.isnan(first) or np.isnan(second):
-        return OutcomeSummary(labelled=1, correct=int(correct)), float("nan"), float("nan")
+        correct = _equal(output, actual)
+        return None if correct is None else (OutcomeSummary(labelled=1, correct=correct), np.nan, np.nan)
     error = abs(first - second)
     continuous = not (first.is_integer() and second.is_integer())
-    return OutcomeSummary(1, int(correct), int(continuous), error, error * error, Moments(1, second)), first, second
+    correct = int(bool(output == actual))
+    return OutcomeSummary(1, correct, int(continuous), error, error * error, Moments(1, second)), first, second
+
+
+def _equal(output: Any, actual: Any) -> int | None:
+    try:
+        with np.errstate(all="ignore"):
+            return int(bool(np.array_equal(output, actual)))
+    except Exception:  # whatever comparing the two raises means that they cannot be compared
+        return None
 
 
 def _number(value: Any) -> float:

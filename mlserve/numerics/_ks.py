@@ -46,8 +46,8 @@ _EQUALITY = attrs.cmp_using(eq=_equal)
 class KSResult:
     """What a two-sample Kolmogorov-Smirnov test found.
 
-    One-dimensional samples give scalars, samples of shape ``(n_samples, n_features)`` arrays of shape
-    ``(n_features,)``. Equality compares all values, NaN equal to NaN.
+    One-dimensional samples give scalars, samples of shape ``(n_samples, n_features)`` read-only arrays of shape
+    ``(n_features,)``. Equality compares all values, NaN equal to NaN; results with arrays cannot be hashed.
 
     Attributes:
         statistic: D, the largest difference of the two empirical distribution functions in the direction asked for;
@@ -268,6 +268,8 @@ class SortedReference:
                 str(methods[0]),
                 bool(found.ties[0]),
             )
+        for array in (statistic, result, found.location, found.sign, methods, found.ties):
+            array.flags.writeable = False
         return KSResult(statistic, result, found.location, found.sign, methods, found.ties)
 
     def _checked(self, current: ArrayLike) -> Sample:

@@ -8,6 +8,7 @@ from typing import Any, Generic, final
 
 from typing_extensions import TypeVar, override
 
+from mlserve._forking import renew_after_fork
 from mlserve.clocks import Clock, SystemClock
 from mlserve.errors import InvalidArgumentError, VersionNotFoundError
 from mlserve.protocols import VersionDescriber, WritableModelRepository
@@ -42,7 +43,8 @@ class InMemoryModelRepository(WritableModelRepository[TModel], VersionDescriber,
     def __init__(self, *, clock: Clock | None = None) -> None:
         self.generation: int = 0
         self._clock: Clock = clock if clock is not None else SystemClock()
-        self._lock = threading.RLock()
+        self._after_fork()
+        renew_after_fork(self)
         self._models: dict[str, TModel] = {}
         self._descriptions: dict[str, VersionDescription] = {}
         self._stages: dict[str, Stage] = {}
@@ -219,6 +221,9 @@ class InMemoryModelRepository(WritableModelRepository[TModel], VersionDescriber,
                 version_id=str(version_id),
             )
         return description.version
+
+    def _after_fork(self) -> None:
+        self._lock = threading.RLock()
 
     def _leave(self, version_id: str) -> None:
         del self._active[version_id]

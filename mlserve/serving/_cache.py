@@ -10,6 +10,7 @@ from typing import Any, final
 
 import attrs
 
+from mlserve._rendering import described
 from mlserve.clocks import Clock
 from mlserve.errors import (
     ModelLoadFailedError,
@@ -64,7 +65,7 @@ class Current:
     """
 
     loaded: LoadedVersion
-    generation: int
+    generation: float
     expires: float
 
 
@@ -79,6 +80,7 @@ class _Flight:
 
 @attrs.frozen
 class _Failure:
+    version: ModelVersion
     error: ServingError
     attempts: int
     retry_at: float
@@ -88,7 +90,7 @@ class _Failure:
 class _Names:
     """What ids and aliases mean, for as long as the repository has not changed."""
 
-    generation: int
+    generation: float
     expires: float
     versions: dict[str, ModelVersion] = attrs.field(factory=dict)
 
@@ -97,6 +99,30 @@ class _NeverChanges:
     """Stands for the generation of a repository that has none: such a repository is followed by time."""
 
     generation = 0
+
+
+@attrs.frozen(eq=False)
+class _WorkedOut:
+    """The generation of a repository that works it out: one that cannot be read now equals no other."""
+
+    repository: ObservableRepository
+
+    @property
+    def generation(self) -> float:
+        try:
+            return self.repository.generation
+        except Exception:
+            return float("nan")
+
+
+def _observed(repository: ModelRepository[Any]) -> Any:
+    if "generation" in getattr(repository, "__dict__", ()):
+        return repository  # a plain attribute: reading it costs nothing and cannot fail
+    try:
+        is_observable = isinstance(repository, ObservableRepository)
+    except Exception:  # it is observable, only not now
+        is_observable = True
+    return _WorkedOut(repository) if is_observable else _NeverChanges()  # type: ignore[arg-type]  # just found out
 
 
 @final
@@ -123,8 +149,9 @@ class VersionCache:
         self._policy = policy
         self._load = load
         self._monotonic = clock.monotonic
-        self.observed: Any = repository if isinstance(repository, ObservableRepository) else _NeverChanges()
-        self._interval = float("inf") if self.observed is repository else policy.refresh_seconds
+        self.observed: Any = _observed(repository)
+        self._interval = policy.refresh_seconds if isinstance(self.observed, _NeverChanges) else float("inf")
+        self._closed = False
         self.current: Current | None = None
         self.trouble: ServingError | None = None
         """Why the latest version could not be followed the last time; None when it could."""
@@ -134,10 +161,12 @@ class VersionCache:
         self._loaded: dict[str, LoadedVersion] = {}
         self._failures: dict[str, _Failure] = {}
         self._names = _Names(-1, 0.0)
-        self.reset_threads()
+        self.renew()
 
-    def reset_threads(self) -> None:
-        """New locks and no flights: in a forked child the threads of the parent do not exist."""
+    def renew(self) -> None:
+        """New locks, no flights and no leases: in a forked child the threads of the parent do not exist."""
+        for loaded in self._loaded.values():
+            loaded.leases = []  # not cleared: the thread that forked may be in a request, and takes its lease off
         self._lock = threading.Lock()
         self._following = threading.Lock()
         self._flights: dict[str, _Flight] = {}
@@ -187,27 +216,32 @@ class VersionCache:
         current = self.current
         try:
             latest = self._repository.get_latest_version()
+            latest_id = latest.id
         except VersionNotFoundError as error:
             # Nothing is to be served any more, which is what was asked for.
             self.current, self._target = None, None
-            self.trouble = error
+            self.trouble = error.copy()
             raise
         except Exception as exception:
             return self._without_repository(exception, current)
-        if current is not None and current.loaded.id == latest.id:
+        is_news = self._target != latest_id
+        # Before anything else: a version that was rolled back while it was loading must not be swapped in.
+        self._target = latest_id
+        if current is not None and current.loaded.id == latest_id:
             self._settle(current.loaded, generation)
             return current.loaded
-        self._target = latest.id
         with self._lock:
-            loaded = self._loaded.get(latest.id)
+            loaded = self._loaded.get(latest_id)
         if loaded is None:
             if current is not None:
                 # Before waiting, so that the other requests see nothing new and go on.
-                self.current = Current(current.loaded, generation, self._monotonic() + self._interval)
+                with self._lock:
+                    if self.current is current:
+                        self.current = Current(current.loaded, generation, self._monotonic() + self._interval)
             flight = self._board(latest)
             if current is None or wait_seconds is None:
                 flight.done.wait()
-            elif not flight.done.wait(self._policy.swap_wait_ms / 1000):
+            elif not flight.done.wait(self._swap_wait_seconds() if is_news else 0.0):
                 return current.loaded
             if flight.error is not None:
                 return self._without_new(flight.error, current, latest.id)
@@ -216,9 +250,14 @@ class VersionCache:
         self._settle(loaded, generation)
         return loaded
 
-    def _settle(self, loaded: LoadedVersion, generation: int) -> None:
+    def _swap_wait_seconds(self) -> float:
+        return min(self._policy.swap_wait_ms / 1000, threading.TIMEOUT_MAX)
+
+    def _settle(self, loaded: LoadedVersion, generation: float) -> None:
         """Traffic goes to this version from now on."""
         with self._lock:
+            if self._closed:
+                return
             if self.current is not None and self.current.generation > generation:
                 return  # a later answer of the repository was faster
             if self.current is not None and self.current.loaded is not loaded:
@@ -231,31 +270,33 @@ class VersionCache:
         with self._lock:
             self.counts["repository_errors"] += 1
         error = RepositoryUnavailableError(
-            f"the repository could not be asked for its latest version: {exception!r}.",
+            f"the repository could not be asked for its latest version: {described(exception)}.",
             hint="A version named by its id may still be loaded.",
             exception=exception,
-        ).forget_traceback()
+        )
         _log.warning("%s", error.message, exc_info=exception)
-        self.trouble = error
+        self.trouble = error.forget_traceback()
         if current is None:
             raise error.copy()
         self._retry_after(current, self._policy.refresh_seconds or 1.0)
         return current.loaded
 
     def _without_new(self, error: ServingError, current: Current | None, version_id: str) -> LoadedVersion:
-        self.trouble = error
+        with self._lock:
+            if self._target == version_id:
+                self.trouble = error
+            failure = self._failures.get(version_id)
         if current is None:
             raise error.copy()
-        with self._lock:
-            failure = self._failures.get(version_id)
-            pause = max(0.0, failure.retry_at - self._monotonic()) if failure is not None else 0.0
+        pause = max(0.0, failure.retry_at - self._monotonic()) if failure is not None else 0.0
         self._retry_after(current, pause)
         return current.loaded
 
     def _retry_after(self, current: Current, pause: float) -> None:
         with self._lock:
-            if self.current is not None:
-                self.current = Current(current.loaded, self.current.generation, self._monotonic() + pause)
+            # Unless traffic moved on meanwhile.
+            if self.current is not None and self.current.loaded is current.loaded:
+                self.current = attrs.evolve(self.current, expires=self._monotonic() + pause)
 
     # ------------------------------------------------------------------------------------------------- by name
 
@@ -280,7 +321,8 @@ class VersionCache:
         name = version.id if isinstance(version, ModelVersion) else version
         if not isinstance(name, str):
             raise VersionNotFoundError(
-                f"a version is named by a ModelVersion, an id or an alias, not by {name!r}.", hint="Use str(id)."
+                f"a version is named by a ModelVersion, an id or an alias, not by a {type(name).__name__}.",
+                hint="Use str(id).",
             )
         names, generation = self._names, self.observed.generation
         if names.generation != generation or self._monotonic() >= names.expires:
@@ -304,19 +346,28 @@ class VersionCache:
                 name = target.id
             stage = getattr(self._repository, "stage", None)
             standing = f" is {stage(name)}" if stage is not None else " is not among the active versions"
+        except VersionNotFoundError as error:
+            # A name that means nothing is not recorded as a version: callers could make up any number of them.
+            error.version_id = None
+            raise
         except ServingError:
             raise
         except Exception as exception:
             with self._lock:
                 self.counts["repository_errors"] += 1
             raise RepositoryUnavailableError(
-                f"the repository could not be asked for version {name!r}: {exception!r}.", exception=exception
+                f"the repository could not be asked for version {name!r}: {described(exception)}.", exception=exception
             ) from exception
         raise VersionNotFoundError(
             f"version {name!r}{standing}, and only active versions are served.",
             hint=f"Call activate({name!r}) on the repository.",
-            version_id=name,
+            version_id=name if stage is not None else None,
         )
+
+    def failed_version(self, version_id: str | None) -> ModelVersion | None:
+        """The version of this id, if its model could not be loaded the last time."""
+        failure = self._failures.get(version_id) if version_id is not None else None
+        return None if failure is None else failure.version
 
     # -------------------------------------------------------------------------------------------------- loading
 
@@ -343,10 +394,11 @@ class VersionCache:
         try:
             flight.loaded = self._load(version)
         except ServingError as error:
+            error.version_id = version.id
             flight.error = error
         except BaseException as exception:  # also SystemExit from a model's code: the callers must not wait for ever
             flight.error = ModelLoadFailedError(
-                f"version {version.id} could not be loaded: {exception!r}.",
+                f"version {version.id} could not be loaded: {described(exception)}.",
                 hint="The exception is kept as error.exception and logged in full.",
                 exception=exception,
                 version_id=version.id,
@@ -355,7 +407,7 @@ class VersionCache:
             if flight.loaded is not None:
                 self._publish(flight.loaded)
             else:
-                self._remember_failure(version.id, flight)
+                self._remember_failure(version, flight)
         finally:
             with self._lock:
                 self._flights.pop(version.id, None)
@@ -364,8 +416,10 @@ class VersionCache:
     def _publish(self, loaded: LoadedVersion) -> None:
         with self._lock:
             self._failures.pop(loaded.id, None)
-            self._loaded[loaded.id] = loaded
             self.counts["loads"] += 1
+            if self._closed:
+                return  # those who wait for it still get it, and nobody else
+            self._loaded[loaded.id] = loaded
             current, crowded = self.current, len(self._loaded) > self._policy.max_loaded
         _log.info("version %s is loaded", loaded.id)
         if current is not None and self._target == loaded.id:
@@ -374,8 +428,9 @@ class VersionCache:
             self._choose_what_stays()
             self.sweep(arriving=loaded)
 
-    def _remember_failure(self, version_id: str, flight: _Flight) -> None:
+    def _remember_failure(self, version: ModelVersion, flight: _Flight) -> None:
         assert flight.error is not None
+        version_id = version.id
         _log.error("%s", flight.error.message, exc_info=flight.error.exception)
         flight.error.forget_traceback()
         with self._lock:
@@ -384,13 +439,17 @@ class VersionCache:
             attempts = 1 if known is None else known.attempts + 1
             pause = min(self._policy.retry_seconds * 2 ** min(attempts - 2, 60), self._policy.max_retry_seconds)
             retry_at = self._monotonic() + (pause if attempts > 1 else 0.0)
-            self._failures[version_id] = _Failure(flight.error, attempts, retry_at)
+            self._failures[version_id] = _Failure(version, flight.error, attempts, retry_at)
             current = self.current
         if self._target == version_id and current is not None:
             self._without_new(flight.error, current, version_id)
 
     def _start(self, name: str, target: Callable[[], None]) -> None:
-        threading.Thread(target=target, name=f"mlserve-{name}", daemon=True).start()
+        try:
+            threading.Thread(target=target, name=f"mlserve-{name}", daemon=True).start()
+        except RuntimeError:
+            _log.warning("no thread could be started, so the caller does the work itself", exc_info=True)
+            target()
 
     # ------------------------------------------------------------------------------------------------- evicting
 
@@ -417,17 +476,23 @@ class VersionCache:
             for loaded in list(self._loaded.values()):
                 if loaded.id in self._keep or loaded is serving or not (crowded or loaded.evicting):
                     loaded.evicting = False
-                elif loaded.leases or loaded is arriving:
-                    loaded.evicting = True
-                else:
+                    continue
+                # Marked first and looked at then: a request that ends in between sees the mark, or is seen to end.
+                loaded.evicting = True
+                if not loaded.leases and loaded is not arriving:
                     del self._loaded[loaded.id]
                     self.counts["evictions"] += 1
                     _log.info("version %s is evicted", loaded.id)
 
+    def close(self) -> None:
+        """Hand out no model any more but to those who wait for one."""
+        with self._lock:
+            self._closed = True
+            self.current = None
+
     def forget_all(self) -> None:
         """Drop every model."""
         with self._lock:
-            self.current = None
             self._loaded.clear()
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, final
@@ -93,18 +94,17 @@ def adapt(model: Any, description: VersionDescription | None, predictor: Callabl
         UnsupportedModelError: None of these fits.
     """
     if predictor is not None:
-        return Adapter(
-            lambda input: predictor(model, input), "predictor", is_async=inspect.iscoroutinefunction(predictor)
-        )
+        return Adapter(lambda input: predictor(model, input), "predictor", is_async=_is_async(predictor))
     if isinstance(model, type):
         raise UnsupportedModelError(
-            f"{model.__name__} is a class, not a trained model.", hint=f"Register an instance: {model.__name__}().fit(…)."
+            f"{model.__name__} is a class, not a trained model.",
+            hint=f"Register an instance: {model.__name__}().fit(…).",
         )
     if isinstance(model, Regressor) and callable(model.predict):
         return _adapt_rows(model, None if description is None else description.task)
     if callable(model):
-        called = model.__call__ if not inspect.isroutine(model) else model
-        return Adapter(model if not isinstance(model, SingleRow) else model.__call__, "callable", is_async=_is_async(called))
+        called = model.__call__ if isinstance(model, SingleRow) else model
+        return Adapter(called, "callable", is_async=_is_async(called))
     raise UnsupportedModelError(
         f"{_name(model)} has no predict method and is not callable.",
         hint="Register a Classifier, a Regressor or a callable, or give the server predictor=.",
@@ -119,7 +119,9 @@ def _adapt_rows(model: Any, task: Task | None) -> Adapter:
     predict = model.predict
     if _is_async(predict):
         return Adapter(_async_rows(predict, to_rows), name, takes_rows=True, is_async=True)
-    if not is_classifier or not callable(getattr(model, "predict_proba", None)):
+    # With several outputs there are several probabilities, and no one confidence.
+    has_outputs = isinstance(getattr(model, "classes_", None), list)
+    if not is_classifier or has_outputs or not callable(getattr(model, "predict_proba", None)):
         return Adapter(lambda input: _only(predict(to_rows(input))), name, takes_rows=True)
     if _argmax_is_predict(model):
         return Adapter(_by_argmax(model, to_rows), name, takes_rows=True, has_confidence=True)
@@ -150,7 +152,7 @@ def _by_argmax(model: Any, to_rows: Callable[[Any], Any]) -> Callable[[Any], tup
         rows = to_rows(input)
         probabilities = _only(predict_proba(rows)).tolist()
         confidence = max(probabilities)
-        if sum(probability > confidence - CLEAR_MARGIN for probability in probabilities) > 1:
+        if sum(probability > confidence - CLEAR_MARGIN for probability in probabilities) != 1:  # none where it is NaN
             return _only(predict(rows)), confidence
         return classes[probabilities.index(confidence)], confidence
 
@@ -158,7 +160,7 @@ def _by_argmax(model: Any, to_rows: Callable[[Any], Any]) -> Callable[[Any], tup
 
 
 def _argmax_is_predict(model: Any) -> bool:
-    last = model.steps[-1][1] if hasattr(model, "steps") else model
+    last = model.steps[-1][1] if type(model).__module__ == "sklearn.pipeline" else model
     return (
         type(last).__module__.startswith("sklearn.")
         and type(last).__name__ in ARGMAX_IS_PREDICT
@@ -193,7 +195,8 @@ def _frame_maker(names: list[str]) -> Callable[[Any], Any]:
     def to_rows(input: Any) -> Any:
         if _is_frame(input):
             return input
-        if isinstance(input, Mapping):
+        if isinstance(input, (Mapping, list, tuple)):
+            # Column by column: as one array, numbers beside text would become text.
             return pandas.DataFrame([input], columns=names)
         return pandas.DataFrame(np.asarray(input)[np.newaxis], columns=names)
 
@@ -221,6 +224,8 @@ def _only(answers: Any) -> Any:
 
 
 def _is_async(function: Any) -> bool:
+    while isinstance(function, functools.partial):
+        function = function.func
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004  # asks what calling it gives, not whether it can be called
 
 

@@ -19,6 +19,11 @@ def _at_least(minimum: float) -> Any:
     return check
 
 
+def _whole(_instance: object, attribute: Any, value: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise InvalidArgumentError(attribute.name, value, "a whole number, at least 1")
+
+
 def _share(_instance: object, attribute: Any, value: Any) -> None:
     if not isinstance(value, (int, float)) or not 0 <= value <= 1:
         raise InvalidArgumentError(attribute.name, value, "a share in [0, 1]", hint="5 % is 0.05.")
@@ -41,8 +46,8 @@ class CachePolicy:
         max_retry_seconds: The longest such pause.
     """
 
-    max_loaded: int = attrs.field(default=3, validator=_at_least(1))
-    keep_active: int = attrs.field(default=2, validator=_at_least(1))
+    max_loaded: int = attrs.field(default=3, validator=_whole)
+    keep_active: int = attrs.field(default=2, validator=_whole)
     refresh_seconds: float = attrs.field(default=1.0, validator=_at_least(0))
     swap_wait_ms: float = attrs.field(default=50.0, validator=_at_least(0))
     retry_seconds: float = attrs.field(default=0.1, validator=_at_least(0))

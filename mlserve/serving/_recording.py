@@ -33,13 +33,17 @@ class Recorder:
         self._monitor = monitor
         self._monotonic = clock.monotonic
         self._now = timestamps(clock)
-        self._lock = threading.Lock()
+        self.renew()
         self._next_log = float("-inf")
         self.errors = 0
         """Calls of the monitor that raised."""
         self.prediction: Callable[..., None] = (
             monitor.defer_prediction if isinstance(monitor, DeferringMonitor) else self._whole_prediction
         )
+
+    def renew(self) -> None:
+        """A new lock, for a forked child."""
+        self._lock = threading.Lock()
 
     def _whole_prediction(
         self,

