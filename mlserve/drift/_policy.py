@@ -67,9 +67,12 @@ class DriftPolicy:
         high_severity_alpha: Data drift with an adjusted p-value below it is HIGH; else MEDIUM.
         correction: How p-values are adjusted over features: ``"benjamini-hochberg"`` (the share of false features
             among those named is at most ``alpha``), ``"bonferroni"`` or ``"none"``.
-        min_effect: A feature that moved less than this, as a Kolmogorov–Smirnov distance, has not drifted however
+        min_effect: A feature that moved less than this, as D or as total variation, has not drifted however
             small its p-value: with a million rows everything is significant. 0 gives the plain test.
         min_samples: Fewer rows, labels or requests than this in a window are too few to say anything.
+        max_categories: Integers of at most so many distinct values are compared as categories.
+        min_drifted_share: The table as a whole has drifted when at least this share of its features has, and at least
+            one.
         accuracy: Thresholds for the change of accuracy, or of R² for a regressor.
         latency: Thresholds for the relative change of mean latency.
         confidence: Thresholds for the change of mean confidence.
@@ -83,6 +86,8 @@ class DriftPolicy:
     correction: str = attrs.field(default="benjamini-hochberg")
     min_effect: float = attrs.field(default=0.05, validator=_share)
     min_samples: int = attrs.field(default=30, validator=_at_least_one)
+    max_categories: int = attrs.field(default=10, validator=_at_least_one)
+    min_drifted_share: float = attrs.field(default=0.0, validator=_share)
     accuracy: Thresholds = Thresholds(0.05, 0.1, 0.15)
     latency: Thresholds = Thresholds(0.2, 0.3, 0.5)
     confidence: Thresholds = Thresholds(0.1, 0.15, 0.2)

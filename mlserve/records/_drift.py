@@ -39,7 +39,7 @@ class DriftStatus(StrEnum):
     """There was enough evidence and no drift in it."""
     DRIFT = "DRIFT"
     INSUFFICIENT_DATA = "INSUFFICIENT_DATA"
-    """Too little evidence: not the same as no drift."""
+    """Too little evidence, which is not the same as no drift."""
     NO_BASELINE = "NO_BASELINE"
     """Nothing to compare with."""
 
@@ -85,25 +85,32 @@ class FeatureDrift:
 
     Attributes:
         name: The feature's.
-        kind: ``"numeric"``.
+        kind: ``"numeric"``, ``"datetime"``, ``"categorical"`` or ``"boolean"``.
         status: What its data allowed.
-        statistic: The test statistic: D, the Kolmogorov–Smirnov distance, in [0, 1]; None without data.
+        statistic: The test statistic: D, the Kolmogorov-Smirnov distance, or Pearson's χ² for categories; None without
+            data.
         p_value: Of this feature alone, in [0, 1]; None without data.
         adjusted_p_value: After the correction over all features; None without data.
-        effect_size: How far it moved, in [0, 1], comparable over kinds: D.
-        direction: ``"up"``, ``"down"``, ``"none"`` (of the bulk of the values), or ``"missing"`` where the
-            change of the missing rate makes up at least half of the effect.
+        effect_size: How far it moved, in [0, 1], comparable over kinds: D, or the total variation of categories.
+        effect_interval: Where the true effect lies, with a confidence of at least 1 − alpha; None without data.
+        direction: ``"up"``, ``"down"``, ``"changed"`` (categories have no direction), ``"none"``, or ``"missing"``
+            where the change of the missing rate makes up at least half of the effect.
         is_drift_detected: Significant after correction and at least ``min_effect``.
         severity: NONE when not detected.
         method: How the p-value was computed.
         ties: Whether values repeat, so that the p-value is conservative unless the method says it allows for ties.
-        minimum_detectable_effect: The smallest D this window could have called significant; None without data.
+        minimum_detectable_effect: The smallest effect this window could have called drift; None without data.
         reference_count: Rows of the baseline.
         current_count: Rows of the window.
         reference_missing_rate: Share of missing values in the baseline, in [0, 1].
         current_missing_rate: Share of missing values in the window, in [0, 1].
+        missing_rate_p_value: Of the two missing rates alone; None without data.
         reference_median: Median of the baseline's values; None without values.
         current_median: Median of the window's values; None without values.
+        unseen_categories: The commonest categories that the baseline does not have.
+        unseen_count: Rows of the window in such categories.
+        unseen_p_value: The chance of so many if nothing had changed; None for ordered features.
+        is_unseen_alarm: Whether that is below alpha, shared over features.
     """
 
     name: str
@@ -113,6 +120,7 @@ class FeatureDrift:
     p_value: float | None = None
     adjusted_p_value: float | None = None
     effect_size: float | None = None
+    effect_interval: tuple[float, float] | None = None
     direction: str = "none"
     is_drift_detected: bool = False
     severity: DriftSeverity = DriftSeverity.NONE
@@ -123,11 +131,16 @@ class FeatureDrift:
     current_count: int = 0
     reference_missing_rate: float | None = None
     current_missing_rate: float | None = None
+    missing_rate_p_value: float | None = None
     reference_median: float | None = None
     current_median: float | None = None
+    unseen_categories: tuple[str, ...] = ()
+    unseen_count: int = 0
+    unseen_p_value: float | None = None
+    is_unseen_alarm: bool = False
 
 
-_FEATURE_HEADER = ("feature", "drift", "direction", "effect D", "p", "adjusted p", "median before", "after", "status")
+_FEATURE_HEADER = ("feature", "drift", "direction", "effect", "p", "adjusted p", "median before", "after", "status")
 _FEATURES_SHOWN = 30
 
 
@@ -138,10 +151,10 @@ class DataDrift:
     Attributes:
         status: What could be said.
         features: Every feature, in the order of the data.
-        ks_statistic: D of the drifted feature with the smallest p-value; of the smallest p-value where none
-            drifted; None without data.
+        ks_statistic: Effect (D, for numbers) of the drifted feature with the smallest p-value; of the smallest p-value
+            where none drifted; None without data.
         p_value: The adjusted p-value of that feature; None without data.
-        is_drift_detected: Whether any feature drifted.
+        is_drift_detected: Whether enough features drifted: by default, any.
         severity: NONE when not detected.
         detail: In words, where something kept the comparison from being made.
     """

@@ -222,7 +222,12 @@ class InputSample:
     unusable_count: int = 0
 
     def __attrs_post_init__(self) -> None:
-        rows = np.array(self.rows)
+        try:
+            rows = np.array(self.rows)
+        except ValueError as error:
+            raise InvalidArgumentError(
+                "rows", self.rows, "an array of shape (n_samples, n_features)", hint="Give every row the same length."
+            ) from error
         if rows.ndim != 2:
             raise InvalidArgumentError(
                 "rows", rows.shape, "an array of shape (n_samples, n_features)", hint="Reshape one feature to (n, 1)."

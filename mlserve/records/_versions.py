@@ -22,7 +22,7 @@ class Stage(StrEnum):
     """Where a version stands in its repository."""
 
     CANDIDATE = "CANDIDATE"
-    """Registered, never activated: may not be served."""
+    """Registered, never activated; may not be served."""
     ACTIVE = "ACTIVE"
     """May be served."""
     RETIRED = "RETIRED"
@@ -47,6 +47,8 @@ def _version_id(_instance: object, _attribute: object, value: Any) -> None:
 
 
 def _tags(value: Mapping[str, str] | None) -> FrozenMapping[str, str]:
+    if value is not None and not isinstance(value, Mapping):
+        raise InvalidArgumentError("tags", value, "a mapping of str to str", hint="For example {'team': 'search'}.")
     tags = FrozenMapping(value)
     for key, text in tags.items():
         if not isinstance(key, str) or not isinstance(text, str):

@@ -1,0 +1,136 @@
+"""Categories against their baseline: counts, a test of homogeneity, and what was never seen before."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+
+import attrs
+import numpy as np
+import numpy.typing as npt
+
+from mlserve.drift._columns import Column
+
+SMALLEST_EXPECTED = 5.0
+"""Categories expected less often than this in either sample are tested together, since the chi-square distribution is
+too far from theirs (Cochran, "Some methods for strengthening the common χ² tests", Biometrics 10, 1954)."""
+
+UNSEEN_NAMED = 5
+"""Categories never seen before that are named, at most."""
+
+
+@attrs.frozen
+class CategoryComparison:
+    """Two samples of categories; a missing value is a category of its own.
+
+    Attributes:
+        statistic: Pearson's χ².
+        p_value: Of χ² with ``degrees_of_freedom``; 1 where there is nothing to tell apart.
+        degrees_of_freedom: Categories tested, less one.
+        total_variation: ½·Σ|p − q|, in [0, 1].
+        n_categories: Categories in either sample.
+        unseen: The commonest categories of the second sample that the first does not have.
+        unseen_count: Rows of the second sample in such categories.
+        unseen_p_value: The chance that none of these rows fell in the first sample if both had one distribution:
+            C(m, k)/C(n + m, k). 1 where there are none.
+        missing_before: Share of missing values in the first sample.
+        missing_after: Share of missing values in the second sample.
+    """
+
+    statistic: float
+    p_value: float
+    degrees_of_freedom: int
+    total_variation: float
+    n_categories: int
+    unseen: tuple[str, ...]
+    unseen_count: int
+    unseen_p_value: float
+    missing_before: float
+    missing_after: float
+
+
+def compare_categories(before: Column, after: Column) -> CategoryComparison:
+    """Compare two samples of categories, each of at least one row."""
+    first, second = Counter(before.values.tolist()), Counter(after.values.tolist())
+    n, m = len(before.values), len(after.values)
+    names = list(first | second)
+    counts = np.array([[first[name] for name in names], [second[name] for name in names]], np.float64)
+    statistic, p_value, freedom = _homogeneity(counts, n, m)
+    unseen = [(name, count) for name, count in second.most_common() if name not in first and name is not None]
+    unseen_count = sum(count for _, count in unseen)
+    return CategoryComparison(
+        statistic=statistic,
+        p_value=p_value,
+        degrees_of_freedom=freedom,
+        total_variation=min(1.0, 0.5 * float(np.abs(counts[0] / n - counts[1] / m).sum())),
+        n_categories=len(names),
+        unseen=tuple(str(name) for name, _ in unseen[:UNSEEN_NAMED]),
+        unseen_count=unseen_count,
+        unseen_p_value=all_in_second(unseen_count, n, m),
+        missing_before=first[None] / n,
+        missing_after=second[None] / m,
+    )
+
+
+def _homogeneity(counts: npt.NDArray[np.float64], n: int, m: int) -> tuple[float, float, int]:
+    from scipy.special import chdtrc
+
+    pooled = counts.sum(axis=0)
+    rare = pooled * min(n, m) / (n + m) < SMALLEST_EXPECTED
+    if rare.sum() > 1:
+        counts = np.column_stack([counts[:, ~rare], counts[:, rare].sum(axis=1)])
+        pooled = counts.sum(axis=0)
+    freedom = counts.shape[1] - 1
+    if freedom < 1:
+        return 0.0, 1.0, 0
+    expected = np.outer([n, m], pooled) / (n + m)
+    statistic = float(((counts - expected) ** 2 / expected).sum())
+    return statistic, float(chdtrc(freedom, statistic)), freedom
+
+
+def all_in_second(k: int, n: int, m: int) -> float:
+    """The chance that k given rows out of n + m all fall among the m: C(m, k)/C(n + m, k).
+
+    Args:
+        k: Rows, at most m.
+        n: Size of the first sample.
+        m: Size of the second.
+    """
+    return math.exp(
+        math.lgamma(m + 1) - math.lgamma(m - k + 1) - math.lgamma(n + m + 1) + math.lgamma(n + m - k + 1)
+    ) if k else 1.0  # fmt: skip
+
+
+def total_variation_radius(n: int, n_categories: int, alpha: float) -> float:
+    """How far the total variation of a sample is from that of its distribution, at most, with probability 1 − α.
+
+    ½·√(2·ln((2^K − 2)/α)/n), from P(‖p̂ − p‖₁ ≥ ε) ≤ (2^K − 2)·exp(−n·ε²/2) (Weissman, Ordentlich, Seroussi, Verdú,
+    Weinberger, "Inequalities for the L1 deviation of the empirical distribution", HP Labs, 2003).
+
+    Args:
+        n: Size of the sample, at least 1.
+        n_categories: K.
+        alpha: In (0, 1).
+    """
+    if n_categories < 2:
+        return 0.0
+    log_count = n_categories * math.log(2) + math.log1p(-(2.0 ** (1 - n_categories)))
+    return 0.5 * math.sqrt(2 * (log_count - math.log(alpha)) / n)
+
+
+def smallest_significant_variation(n: int, m: int, degrees_of_freedom: int, alpha: float) -> float:
+    """A total variation that is always significant: ½·√(χ²_α·(1/n + 1/m)).
+
+    By Cauchy and Schwarz, χ² ≥ 4·TV²·nm/(n + m), with equality when every category moved in proportion to its share.
+
+    Args:
+        n: Size of one sample.
+        m: Size of the other.
+        degrees_of_freedom: Of the test.
+        alpha: Its level.
+    """
+    from scipy.special import chdtri
+
+    if degrees_of_freedom < 1 or alpha <= 0:
+        return 1.0
+    return min(1.0, 0.5 * math.sqrt(float(chdtri(degrees_of_freedom, alpha)) * (1 / n + 1 / m)))
