@@ -70,7 +70,7 @@ class ErrorKind(StrEnum):
 
     @property
     def is_caller_fault(self) -> bool:
-        """Whether the caller caused it: such errors count in an error rate, not in a fault rate."""
+        """Whether the caller caused it. Such errors count in an error rate, not in a fault rate."""
         return self in _CALLER_FAULTS
 
 

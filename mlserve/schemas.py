@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from math import isfinite
 from typing import Any
@@ -20,6 +21,7 @@ FORMAT = 1
 """Version of the JSON form."""
 
 _NUMERIC_KINDS = "biuf"
+_NUMBERS = frozenset({bool, int, float, np.float64, np.float32, np.int64, np.int32, np.bool_})
 _FAULTS_NAMED = 3
 
 SHORT_ROW = 48
@@ -319,23 +321,39 @@ def feature_row(input: Any) -> npt.NDArray[np.float64] | None:
     return array.astype(np.float64, copy=False).reshape(-1)
 
 
-def feature_rows(inputs: Sequence[Any]) -> tuple[npt.NDArray[np.float64], int]:
-    """Many inputs as one table, by the rule of ``feature_row``.
+def feature_rows(inputs: Sequence[Any]) -> tuple[npt.NDArray[Any], tuple[str, ...], int]:
+    """Many inputs as one table.
 
     Args:
-        inputs: Inputs in the form in which callers sent them.
+        inputs: Inputs in the form in which callers sent them: rows by the rule of ``feature_row``, or mappings from
+            feature names to values of any kind.
 
     Returns:
-        Float64 rows ``(n_rows, n_features)`` of the commonest width, and how many inputs were left out because they
-        are no row or of another width.
+        The rows ``(n_rows, n_features)`` of the commonest width, or with the commonest names: float64, or object where a
+        mapping holds other things than numbers. The names; empty where the inputs bring none. How many inputs were
+        left out because they are no row or another one.
     """
+    records = [input for input in inputs if isinstance(input, Mapping)]
+    if 2 * len(records) > len(inputs):
+        return _record_rows(records, len(inputs))
     table = _numeric_array(inputs)
     if table is not None and table.ndim == 2 and table.size:
-        return table.astype(np.float64, copy=False), 0
+        return table.astype(np.float64, copy=False), (), 0
     rows = [row for row in map(feature_row, inputs) if row is not None]
     if not rows:
-        return np.empty((0, 0)), len(inputs)
-    widths = [row.size for row in rows]
-    width = max(set(widths), key=widths.count)
+        return np.empty((0, 0)), (), len(inputs)
+    width = Counter(row.size for row in rows).most_common(1)[0][0]
     kept = [row for row in rows if row.size == width]
-    return np.array(kept), len(inputs) - len(kept)
+    return np.array(kept), (), len(inputs) - len(kept)
+
+
+def _record_rows(records: Sequence[Mapping[Any, Any]], count: int) -> tuple[npt.NDArray[Any], tuple[str, ...], int]:
+    commonest = Counter(frozenset(record) for record in records).most_common(1)[0][0]
+    kept = [record for record in records if frozenset(record) == commonest]
+    names = list(kept[0])
+    rows = np.empty((len(kept), len(names)), object)
+    for index, record in enumerate(kept):
+        rows[index] = [record[name] for name in names]
+    is_numeric = all(type(value) in _NUMBERS for value in rows.flat)
+    labels = tuple(str(name) for name in names)
+    return (rows.astype(np.float64) if is_numeric else rows), labels, count - len(kept)

@@ -79,9 +79,7 @@ class DriftDetector:
         ('DATA', 'HIGH', 'Data pipeline investigation and model retraining required')
     """
 
-    def __init__(
-        self, monitor: ModelMonitor, policy: DriftPolicy | None = None, *, clock: Clock | None = None
-    ) -> None:
+    def __init__(self, monitor: ModelMonitor, policy: DriftPolicy | None = None, *, clock: Clock | None = None) -> None:
         self._monitor = monitor
         self._policy = policy if policy is not None else DriftPolicy()
         self._clock: Clock = clock if clock is not None else SystemClock()
@@ -122,9 +120,7 @@ class DriftDetector:
             self._record(result)
         return result
 
-    def compare_inputs(
-        self, baseline: Any, recent: Any, *, feature_names: Sequence[str] | None = None
-    ) -> DataDrift:
+    def compare_inputs(self, baseline: Any, recent: Any, *, feature_names: Sequence[str] | None = None) -> DataDrift:
         """``mlserve.drift.compare_inputs`` with this detector's policy."""
         return compare_inputs(baseline, recent, feature_names=feature_names, policy=self._policy)
 
@@ -180,7 +176,7 @@ class DriftDetector:
         if baseline is None:
             return DataDrift(status=DriftStatus.NO_BASELINE, detail="no baseline of inputs: call set_baseline(inputs=)")
         try:
-            return self.compare_inputs(baseline.rows, recent.rows, feature_names=baseline.feature_names)
+            return self.compare_inputs(baseline.rows, _aligned(recent, baseline), feature_names=baseline.feature_names)
         except InvalidArgumentError as error:
             # The inputs cannot be compared; performance and concept still can.
             return DataDrift(status=DriftStatus.INSUFFICIENT_DATA, detail=error.message)
@@ -222,6 +218,14 @@ class DriftDetector:
     def _count(self, name: str) -> None:
         with self._lock:
             self._counts[name] += 1
+
+
+def _aligned(recent: InputSample, baseline: InputSample) -> Any:
+    """The recent rows with their features in the baseline's order, where they bring the same names in another."""
+    names, wanted = recent.feature_names, baseline.feature_names
+    if names == wanted or set(names) != set(wanted):
+        return recent.rows
+    return recent.rows[:, [names.index(name) for name in wanted]]
 
 
 def _quality(metrics: ModelMetrics, baseline: ModelMetrics | None) -> tuple[float | None, float | None]:

@@ -64,7 +64,7 @@ def compare_inputs(
 
     Example:
         >>> import numpy as np
-        >>> rng = np.random.default_rng(0)
+        >>> rng = np.random.default_rng(2)
         >>> before, after = rng.normal(size=(500, 2)), rng.normal(size=(400, 2)) + [0.0, 1.0]
         >>> drift = compare_inputs(before, after, feature_names=["calm", "moved"])
         >>> [(feature.name, feature.direction) for feature in drift.drifted_features]

@@ -228,12 +228,12 @@ class InMemoryModelMonitor(ModelMonitor, LabelledMonitor, BaselineMonitor, Event
             self._fold()
             inputs = self._ledger.inputs(version_id, start, now)
             answered = self._ledger.summary(version_id, start, now).latency.count
-        rows, unusable = feature_rows(inputs)
+        rows, own_names, unusable = feature_rows(inputs)
         baseline = self._baselines.get(version_id)
         names = baseline.inputs.feature_names if baseline is not None and baseline.inputs is not None else ()
         return InputSample(
             rows=rows,
-            feature_names=names if len(names) == rows.shape[1] else (),
+            feature_names=own_names or (names if len(names) == rows.shape[1] else ()),
             count=max(answered, len(inputs)),
             method="all" if len(inputs) < self._sample_size else "reservoir",
             unusable_count=unusable,

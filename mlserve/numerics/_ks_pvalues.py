@@ -77,10 +77,10 @@ def ks_pvalue(
       centres the lattice of attainable values, the rest is second order, from Stirling's and Lauwerier's terms. For
       n < 100 beside N > 4000, exp(-2λ²) is replaced by the smaller sample's exact one-sample distribution (Birnbaum and
       Tingey 1951), at the point where that has the same expansion. Converges to K(sqrt(n_e)*D).
-    - **auto**: exact where that is cheap and needed: N <= 4000 and (n == m, or n < 150, or m/n next to one of the
-      ratios 1, 3/2, 2, 3 while n < 1600/a², a its numerator); asymptotic otherwise. For n, m >= 5 the result is within
-      5 % of the exact one wherever that is between 0.001 and 0.5. Further out the error grows slowly: a factor of 2 or
-      3 by 1e-33.
+    - **auto**: exact where that is cheap and needed: N <= 4000 and (n == m, or n < 150, or m/n is next to a simple
+      ratio: :math:`|bm - an| = \gcd(n, m)` for some :math:`b \le a \le 3` with :math:`na^2 < 1600`); asymptotic
+      otherwise. For n, m >= 5 the result is within 5 % of the exact one wherever that is between 0.001 and 0.5.
+      Further out the error grows slowly: a factor of 2 or 3 by 1e-33.
 
     With ties the p-value depends on which values are tied and is at most the one given here: see ``ks_2samp``.
 
@@ -180,19 +180,18 @@ def _checked_size(parameter: str, value: object) -> int:
 def _checked_statistics(statistic: ArrayLike) -> Floats:
     try:
         array = np.asarray(statistic)
-        statistics: Floats = array.astype(np.float64)
     except (TypeError, ValueError) as error:
         raise InvalidArgumentError(
             "statistic", statistic, "a number or an array of numbers", hint="Pass what ks_statistic returns."
         ) from error
-    if array.dtype.kind not in "biuf" or not bool(np.all((statistics >= 0.0) & (statistics <= 1.0))):
+    if array.dtype.kind not in "biuf" or not bool(np.all((array >= 0) & (array <= 1))):
         raise InvalidArgumentError(
             "statistic",
             statistic,
             "in [0, 1] everywhere and not NaN",
             hint="Pass D itself: not sqrt(n)*D, and without the sign.",
         )
-    return statistics
+    return array.astype(np.float64)
 
 
 def _check_lattice(n: int, m: int) -> None:

@@ -135,7 +135,9 @@ class EventMonitor(Protocol):
 
     @abstractmethod
     def events(self, after: int = 0, limit: int | None = None) -> EventPage:
-        """Recent predictions, failures and outcomes, in the order in which they were recorded.
+        """Recent predictions and failures in the order in which they were recorded, and outcomes.
+
+        An outcome comes after its prediction; requests that were recorded later than the outcome may stand before it.
 
         Args:
             after: The cursor of an earlier page; 0 to begin with the oldest that is kept.

@@ -169,5 +169,5 @@ class ObservableRepository(Protocol):
     @property
     @abstractmethod
     def generation(self) -> int:
-        """Rises with every change. Read for every request: it must cost no more than an attribute."""
+        """Rises with every change. It is read for every request and must cost no more than an attribute."""
         ...

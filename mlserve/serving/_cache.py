@@ -223,7 +223,7 @@ class VersionCache:
             self.trouble = error.copy()
             raise
         except Exception as exception:
-            return self._without_repository(exception, current)
+            return self._without_repository(exception, current, generation)
         is_news = self._target != latest_id
         # Before anything else: a version that was rolled back while it was loading must not be swapped in.
         self._target = latest_id
@@ -266,7 +266,7 @@ class VersionCache:
             self.current = Current(loaded, generation, self._monotonic() + self._interval)
             self.trouble = None
 
-    def _without_repository(self, exception: Exception, current: Current | None) -> LoadedVersion:
+    def _without_repository(self, exception: Exception, current: Current | None, generation: float) -> LoadedVersion:
         with self._lock:
             self.counts["repository_errors"] += 1
         error = RepositoryUnavailableError(
@@ -278,7 +278,8 @@ class VersionCache:
         self.trouble = error.forget_traceback()
         if current is None:
             raise error.copy()
-        self._retry_after(current, self._policy.refresh_seconds or 1.0)
+        # It is taken for unchanged until then, lest each request wait for a repository that is down.
+        self._retry_after(attrs.evolve(current, generation=generation), self._policy.refresh_seconds or 1.0)
         return current.loaded
 
     def _without_new(self, error: ServingError, current: Current | None, version_id: str) -> LoadedVersion:
@@ -296,7 +297,8 @@ class VersionCache:
         with self._lock:
             # Unless traffic moved on meanwhile.
             if self.current is not None and self.current.loaded is current.loaded:
-                self.current = attrs.evolve(self.current, expires=self._monotonic() + pause)
+                generation = max(self.current.generation, current.generation)
+                self.current = Current(current.loaded, generation, self._monotonic() + pause)
 
     # ------------------------------------------------------------------------------------------------- by name
 

@@ -177,7 +177,8 @@ class ModelServer(PredictionService[TIn, TOut], Generic[TModel, TIn, TOut]):
         ):
             loaded = current.loaded
         else:
-            self._arriving.append(prediction_id)
+            arriving = self._arriving
+            arriving.append(prediction_id)
             try:
                 loaded = self._acquire(version)
             except Exception as error:
@@ -186,7 +187,7 @@ class ModelServer(PredictionService[TIn, TOut], Generic[TModel, TIn, TOut]):
                 self._cancelled_calls.next()
                 raise
             finally:
-                self._arriving.pop()
+                arriving.pop()
         leases = loaded.leases
         leases.append(prediction_id)
         finished = False
@@ -250,11 +251,12 @@ class ModelServer(PredictionService[TIn, TOut], Generic[TModel, TIn, TOut]):
             ):
                 loaded = current.loaded
             else:
-                self._arriving.append(prediction_id)
+                arriving = self._arriving
+                arriving.append(prediction_id)
                 try:
                     loaded = await asyncio.to_thread(self._acquire, version)
                 finally:
-                    self._arriving.pop()
+                    arriving.pop()
             leases = loaded.leases
             leases.append(prediction_id)
             try:

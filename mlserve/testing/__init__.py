@@ -16,10 +16,11 @@ from mlserve.clocks import ManualClock
 from mlserve.errors import MissingExtraError as _MissingExtraError
 
 try:
-    import pytest as _pytest
+    import pytest as _pytest  # noqa: PT013  # under its own name it would be visible
 
     # Before the modules below are imported: their asserts then say what they compared, like those of a test file.
     _pytest.register_assert_rewrite(
+        "mlserve.testing._further_monitors",
         "mlserve.testing._monitor_machine",
         "mlserve.testing._monitors",
         "mlserve.testing._repositories",
@@ -27,15 +28,15 @@ try:
         "mlserve.testing._writable_repositories",
     )
 
-    from mlserve.testing._models import ConstantModel
-    from mlserve.testing._monitor_machine import MonitorMachine
-    from mlserve.testing._monitors import (
+    from mlserve.testing._further_monitors import (
         BaselineMonitorContract,
         DeferringMonitorContract,
         EventMonitorContract,
         LabelledMonitorContract,
-        ModelMonitorContract,
     )
+    from mlserve.testing._models import ConstantModel
+    from mlserve.testing._monitor_machine import MonitorMachine
+    from mlserve.testing._monitors import ModelMonitorContract
     from mlserve.testing._repositories import (
         ModelRepositoryContract,
         ObservableRepositoryContract,

@@ -19,7 +19,7 @@ from mlserve.testing._models import ConstantModel
 from mlserve.testing._threads import THREADS, at_once
 
 
-class RepositoryContract(ABC):
+class RepositoryContract(ABC):  # noqa: B024  # each subclass has its own factory, of its own type
     """What all suites of repositories share: models to store."""
 
     def new_model(self, number: int) -> Any:

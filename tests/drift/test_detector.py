@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from mlserve import DriftDetector, DriftPolicy, DriftSeverity, DriftType, InMemoryModelMonitor, ModelMetrics
@@ -300,6 +301,19 @@ def test_with_the_monitor_in_memory():
     assert result.analysis.performance_drift.accuracy_change == pytest.approx(-0.45)
     assert [feature.name for feature in result.analysis.data_drift.drifted_features] == ["x2"]
     assert monitor.drift_events("1")[0].drift_type == DriftType.PERFORMANCE
+
+
+def test_records_are_compared_by_name():
+    """Inputs that are mappings, with text in them, are compared with a frame by the names of their fields."""
+    clock = ManualClock()
+    monitor = InMemoryModelMonitor(clock=clock)
+    rng = np.random.default_rng(2)
+    monitor.set_baseline("1", inputs=pd.DataFrame({"size": rng.normal(size=300), "shop": rng.choice(["a", "b"], 300)}))
+    for index in range(200):
+        record = {"shop": "b", "size": float(rng.normal())}
+        monitor.record_prediction(PredictionEvent(str(index), "1", record, 1, 2.0, clock.now()))
+    drift = DriftDetector(monitor, clock=clock).detect_drift("1", HOUR).analysis.data_drift
+    assert [(feature.name, feature.kind) for feature in drift.drifted_features] == [("shop", "categorical")]
 
 
 @pytest.mark.parametrize(
