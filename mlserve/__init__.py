@@ -10,7 +10,9 @@
 Importing it starts nothing, configures no logging and imports no optional package.
 """
 
-from mlserve.drift import DriftDetector, DriftPolicy
+import typing
+
+from mlserve import _importing
 from mlserve.errors import ErrorKind, MlserveError, ServingError
 from mlserve.monitors import InMemoryModelMonitor
 from mlserve.protocols import (
@@ -29,9 +31,6 @@ from mlserve.protocols import (
     WritableModelRepository,
 )
 from mlserve.records import (
-    DriftDetectionResult,
-    DriftSeverity,
-    DriftType,
     HealthStatus,
     ModelMetrics,
     ModelVersion,
@@ -41,6 +40,10 @@ from mlserve.records import (
 from mlserve.repositories import InMemoryModelRepository
 from mlserve.schemas import ArraySchema
 from mlserve.serving import CachePolicy, HealthPolicy, Limits, ModelServer
+
+if typing.TYPE_CHECKING:
+    from mlserve.drift import DriftDetector, DriftPolicy
+    from mlserve.records import DriftDetectionResult, DriftSeverity, DriftType
 
 __all__ = [
     "ArraySchema",
@@ -77,3 +80,14 @@ __all__ = [
     "VersionDescriber",
     "WritableModelRepository",
 ]
+
+# The control plane is loaded when it is first used: a service that only predicts does not pay for it.
+_CONTROL_PLANE = {
+    "mlserve.drift": ("DriftDetector", "DriftPolicy"),
+    "mlserve.records": ("DriftDetectionResult", "DriftSeverity", "DriftType"),
+}
+
+if not typing.TYPE_CHECKING:  # a type checker would take __getattr__ to give every name
+    __getattr__, __dir__ = _importing.lazy_exports(
+        __name__, {name: module for module, names in _CONTROL_PLANE.items() for name in names}
+    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from html import escape
 
 _STYLE = "border-collapse:collapse;font-size:13px"
 _CELL = "text-align:left;padding:2px 10px;border-bottom:1px solid #8884;vertical-align:top"
@@ -22,6 +21,13 @@ def text_grid(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
     return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
+
+
+def escape(text: str) -> str:
+    """Text as it may stand in HTML."""
+    import html  # its table of a thousand entities is not needed to serve
+
+    return html.escape(text)
 
 
 def html_table(title: str, rows: Iterable[tuple[str, str]]) -> str:

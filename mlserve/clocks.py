@@ -105,6 +105,11 @@ class ManualClock:
 
         Args:
             moment: Timezone-aware.
+
+        Raises:
+            InvalidArgumentError: ``moment`` has no time zone.
         """
+        if not isinstance(moment, datetime) or moment.tzinfo is None:
+            raise InvalidArgumentError("moment", moment, "a timezone-aware datetime", hint="Add tzinfo=timezone.utc.")
         with self._lock:
             self._elapsed = max(self._elapsed, moment - self._start)

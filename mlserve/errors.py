@@ -277,5 +277,8 @@ class ServerClosedError(ServingError, RuntimeError):
 
 
 def _shorten(value: object, limit: int = 80) -> str:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except Exception:  # a value whose own __repr__ fails must not hide what is wrong with it
+        text = f"<{type(value).__name__} without a representation>"
     return text if len(text) <= limit else f"{text[: limit - 1]}…"

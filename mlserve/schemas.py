@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from math import isfinite
+from math import isfinite, prod
 from typing import Any
 
 import attrs
@@ -53,7 +52,10 @@ def _shape(value: Sequence[int]) -> tuple[int, ...]:
 
 
 def _dtype(value: Any) -> str:
-    return str(np.dtype(value).name)
+    try:
+        return str(np.dtype(value).name)
+    except TypeError as error:
+        raise InvalidArgumentError("dtype", value, "the name of a numpy dtype", hint="For example 'float64'.") from error
 
 
 def _bounds(value: Sequence[float] | None) -> tuple[float, ...] | None:
@@ -102,6 +104,9 @@ schema from data that has them.
             raise InvalidArgumentError("dtype", self.dtype, "a boolean, integer or floating dtype")
         if any(size < 0 for size in self.shape):
             raise InvalidArgumentError("shape", self.shape, "sizes of at least 0")
+        for name, bounds in (("minimum", self.minimum), ("maximum", self.maximum)):
+            if bounds is not None and len(bounds) != prod(self.shape):
+                raise InvalidArgumentError(name, bounds, f"one bound for each of {prod(self.shape)} elements")
         if self.names is not None:
             if len(self.shape) != 1:
                 raise InvalidArgumentError("names", self.names, "None for inputs that are not one-dimensional")
@@ -133,8 +138,9 @@ schema from data that has them.
             )  # fmt: skip
         samples = array if array.ndim > 1 else array[np.newaxis]
         flat = samples.reshape(len(samples), -1)
-        finite = np.isfinite(flat)
-        filled = flat.astype(np.float64)
+        with np.errstate(over="ignore"):  # long doubles beyond the range of a double
+            filled = flat.astype(np.float64)
+        finite = np.isfinite(filled)
         low = np.where(finite, filled, np.inf).min(axis=0, initial=np.inf)
         high = np.where(finite, filled, -np.inf).max(axis=0, initial=-np.inf)
         known = low <= high
@@ -143,7 +149,7 @@ schema from data that has them.
             dtype=array.dtype.name,
             names=None if names is None else checked_feature_names(names, flat.shape[1]),
             allow_missing=bool(np.isnan(filled).any()),
-            allow_infinite=bool(np.isinf(filled).any()),
+            allow_infinite=bool(np.isinf(flat).any()),
             minimum=tuple(np.where(known, low, 0.0).tolist()),
             maximum=tuple(np.where(known, high, 0.0).tolist()),
         )
@@ -169,10 +175,16 @@ schema from data that has them.
             return np.full(self.shape, 0.5).astype(dtype)
         # Halving first: the sum of two large bounds could overflow.
         middle = np.array(self.minimum) / 2 + np.array(self.maximum) / 2
+        if dtype.kind in "iu":
+            # The largest 64-bit integers are no float64; the next one up would not fit.
+            limits = np.iinfo(dtype)
+            middle = np.clip(middle, limits.min, np.nextafter(float(limits.max) + 1.0, 0.0))
         return middle.reshape(self.shape).astype(dtype)
 
     def to_json(self) -> str:
         """The schema as JSON text, for storing beside a version."""
+        import json
+
         return json.dumps({"format": FORMAT, "kind": "array", **attrs.asdict(self)}, sort_keys=True)
 
     @classmethod
@@ -182,6 +194,8 @@ schema from data that has them.
         Raises:
             InvalidArgumentError: Not JSON, not an array schema, or written by a newer mlserve.
         """
+        import json
+
         try:
             fields = json.loads(text)
             if fields.pop("format") != FORMAT or fields.pop("kind") != "array":
@@ -263,9 +277,12 @@ schema from data that has them.
         if isinstance(input, (list, tuple)):
             for index, item in enumerate(input):
                 if not isinstance(item, (bool, int, float, np.number, np.bool_, list, tuple, np.ndarray)):
-                    place = self._place(index)
+                    place = self._place(index) if len(self.shape) == 1 else f"item {index}"
                     return self._invalid(
-                        f"{place} is {item!r:.60} of type {type(item).__name__}", "a number", "Encode it first.", place
+                        f"{place} is {_text(item)} of type {type(item).__name__}",
+                        "a number",
+                        "Encode it first.",
+                        place,
                     )
         if isinstance(input, np.ndarray):
             kind = f"an array of dtype {input.dtype}"
@@ -278,6 +295,13 @@ schema from data that has them.
 
     def _invalid(self, wrong: str, expected: str, hint: str, field: str | None = None) -> InvalidInputError:
         return InvalidInputError(f"{wrong}; expected {expected}.", field=field, expected=expected, hint=hint)
+
+
+def _text(item: Any) -> str:
+    try:
+        return f"{item!r:.60}"
+    except Exception:  # an item whose own __repr__ fails must not hide what is wrong with it
+        return "an object"
 
 
 def _nothing(_input: Any) -> float:

@@ -142,6 +142,9 @@ class PerformanceEstimator:
     Statistics 17, 1989), which sees that neighbouring rows resemble each other if they are in order of time, and the
     binomial error of the isotonic blocks, which sees that a block without errors proves little. Labels of the *window*
     that depend on each other (one storm delays many flights) are not allowed for: the band is then too narrow.
+    Isotonic regression takes some noise for signal, so that estimates lean to the good side: in simulations by 0.1 to
+    0.9 sampling errors (0.008 of accuracy with 1,000 reference rows), while 98 to 100 % of realised values lay in their
+    bands (ROC AUC with 200 reference rows: 96 %).
 
     **When it is wrong.** It is right as long as P(label | score) is what it was in the reference. That survives a
     change of the inputs if the score tells all that the inputs tell of the label. It does not survive **concept
@@ -287,16 +290,19 @@ class PerformanceEstimator:
 def _metrics(p: Floats, predicted: Booleans, scores: Floats, is_binary: bool) -> dict[str, tuple[float, Floats]]:
     """Each metric that has a value, with its derivatives by the rows' probabilities; rows are in order of score."""
     n, n_positive, expected, right = p.size, int(predicted.sum()), float(p.sum()), float(p[predicted].sum())
-    found = {"accuracy": ((n - n_positive - expected + 2 * right) / n, np.where(predicted, 1.0, -1.0) / n)}
+    found: dict[str, tuple[float, Floats]] = {
+        "accuracy": ((n - n_positive - expected + 2 * right) / n, np.where(predicted, 1.0, -1.0) / n)
+    }
     if not is_binary:
         return found
+    chosen = predicted.astype(np.float64)
     if n_positive:
-        found["precision"] = (right / n_positive, predicted / n_positive)
+        found["precision"] = (right / n_positive, chosen / n_positive)
     if expected > 0:
-        found["recall"] = (right / expected, (predicted - right / expected) / expected)
+        found["recall"] = (right / expected, (chosen - right / expected) / expected)
     if n_positive + expected > 0:
         f1 = 2 * right / (n_positive + expected)
-        found["f1"] = (f1, (2.0 * predicted - f1) / (n_positive + expected))
+        found["f1"] = (f1, (2.0 * chosen - f1) / (n_positive + expected))
     q = 1.0 - p
     pairs = expected * float(q.sum()) - float(np.dot(p, q))
     if pairs > 0:

@@ -38,7 +38,7 @@ def packed(ids: Sequence[str]) -> str | tuple[str, ...]:
     return joined if joined.count(SEPARATOR) == len(ids) - 1 else tuple(ids)
 
 
-@attrs.frozen(eq=False)
+@attrs.frozen(eq=False, repr=False)
 class RequestBlock:
     """Requests that were folded together. No object is kept for a row but its input and its output.
 

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import attrs
 import numpy as np
 import numpy.typing as npt
 
@@ -20,6 +21,9 @@ ROW = 7
 """Values of a request as it waits to be counted: id, version, input, output, milliseconds, seconds since 1970, and
 what is rare. They stand one after the other in one flat list, which takes a row at a time without a lock and gives
 whole columns as slices."""
+
+END_OF_TIME = 2.0**62
+"""In microseconds since 1970, far beyond any date and within int64."""
 
 
 class Ledger:
@@ -76,10 +80,10 @@ class Ledger:
             parts += [summary for ring in rings for summary in ring.since(start, now)]
         return TrafficSummary.total(parts)
 
-    def inputs(self, version_id: str, start: int, now: int) -> list[Any]:
-        """A uniform sample of the inputs of a version in (start, now]."""
+    def inputs(self, version_id: str, start: int, now: int) -> tuple[list[Any], bool]:
+        """A uniform sample of the inputs of a version in (start, now], and whether it is all of them."""
         sample = self._samples.get(self._version_codes.get(version_id, -1))
-        return [] if sample is None else sample.between(start, now)
+        return ([], True) if sample is None else sample.between(start, now)
 
     def fold_requests(self, flat: list[Any]) -> None:
         """Count requests: the values of one after the other, ``ROW`` of each. At most half of ``recent_requests``."""
@@ -92,6 +96,8 @@ class Ledger:
         latency, times, codes, kind, confidence, packed_ids = columns
         _, versions, inputs, outputs, _, _, rare = (flat[column::ROW] for column in range(ROW))
         self.counts["recorded"] += len(times)
+        # No window reaches them; they can still be read as events.
+        self.counts["dropped"] += int((times <= self._now() - microseconds(self.retention)).sum())
         sequence = self._recent.append(times, codes, kind, latency, confidence)
         block = RequestBlock(packed_ids, sequence, versions, inputs, outputs, latency, times, rare)
         self.events.append(block)
@@ -100,13 +106,15 @@ class Ledger:
             block, codes = block.only(answered.tolist()), codes[answered]
         if len(block):
             self._sample_inputs(codes, block.times, block.inputs)
-            self.pending.extend(block)
+            # Without the inputs: one prediction that waits would keep those of the whole block.
+            self.pending.extend(attrs.evolve(block, inputs=()))
 
     def _columns(self, flat: list[Any]) -> tuple[Any, ...]:
         ids, versions, _, _, latencies, seconds, rare = (flat[column::ROW] for column in range(ROW))
         latency = np.array(latencies, np.float64)
-        microseconds = np.rint(np.array(seconds, np.float64) * 1e6)
-        if not (np.isfinite(latency) & (latency >= 0) & np.isfinite(microseconds)).all():
+        with np.errstate(over="ignore"):
+            microseconds = np.rint(np.array(seconds, np.float64) * 1e6)
+        if not (np.isfinite(latency) & (latency >= 0) & (np.abs(microseconds) < END_OF_TIME)).all():
             raise ValueError("a latency or a time that is none")
         kind, confidence = self._rare_columns(rare)
         codes = _coded(versions, self._version_codes, self._new_version).astype(np.int32)
@@ -126,7 +134,9 @@ class Ledger:
         if not any(rare):
             return np.zeros(len(rare), np.int16), np.full(len(rare), np.nan)
         confidences, _, _, kinds = zip(*(NOTHING_RARE if row is None else row for row in rare), strict=True)
-        return _coded(kinds, self._kind_codes, self._new_kind).astype(np.int16), np.array(confidences, np.float64)
+        confidence = np.array(confidences, np.float64)
+        confidence[np.isinf(confidence)] = np.nan
+        return _coded(kinds, self._kind_codes, self._new_kind).astype(np.int16), confidence
 
     def _sample_inputs(self, codes: npt.NDArray[np.int32], times: npt.NDArray[np.int64], inputs: Sequence[Any]) -> None:
         for code, chosen in _by_code(codes):

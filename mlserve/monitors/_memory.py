@@ -9,13 +9,14 @@ from collections import deque
 from collections.abc import Sequence
 from datetime import timedelta
 from types import NoneType
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, final
 
 import attrs
 import numpy as np
 from typing_extensions import override
 
 from mlserve._buckets import MICROSECOND, Resolution, microseconds
+from mlserve._counting import Tally
 from mlserve._forking import renew_after_fork
 from mlserve.clocks import Clock, SystemClock, timestamps
 from mlserve.errors import InvalidArgumentError
@@ -26,7 +27,6 @@ from mlserve.monitors._windows import TrafficSummary
 from mlserve.protocols import BaselineMonitor, DeferringMonitor, EventMonitor, LabelledMonitor, ModelMonitor
 from mlserve.records import (
     Baseline,
-    DriftEvent,
     EventPage,
     FailureEvent,
     InputSample,
@@ -35,6 +35,9 @@ from mlserve.records import (
     PredictionEvent,
 )
 from mlserve.schemas import feature_rows
+
+if TYPE_CHECKING:
+    from mlserve.records import DriftEvent
 
 DEFAULT_RESOLUTIONS = (
     Resolution(timedelta(seconds=1), timedelta(minutes=10)),
@@ -112,6 +115,7 @@ class InMemoryModelMonitor(ModelMonitor, LabelledMonitor, BaselineMonitor, Event
         self._after_fork()
         renew_after_fork(self)
         self._buffer: list[Any] = []
+        self._uncopied = Tally()
         self._outcome_buffer: list[tuple[str, Any, float]] = []
         self._random = random.Random(seed).random
         self._ledger = Ledger(
@@ -123,7 +127,6 @@ class InMemoryModelMonitor(ModelMonitor, LabelledMonitor, BaselineMonitor, Event
             now=self._now,
             seed=seed,
         )
-        self._sample_size = sample_size
         self._thinning = self._ledger.thinning
         self._baselines: dict[str, Baseline] = {}
         self._drift_events: deque[DriftEvent] = deque(maxlen=recent_events)
@@ -161,12 +164,12 @@ class InMemoryModelMonitor(ModelMonitor, LabelledMonitor, BaselineMonitor, Event
         thinning = self._thinning.get(model_version) if self._thinning else None
         if thinning is not None:
             # So many inputs come that most would not stay in the sample: those need not even be copied.
-            kept_input: Any = thinning if self._random() < thinning.cut else Thinned(thinning.cut, _kept(input))
-        elif type(input) is _ndarray:
+            kept_input: Any = thinning if self._random() < thinning.cut else Thinned(thinning.cut, self._kept(input))
+        elif type(input) is _ndarray and not input.dtype.hasobject:
             kept_input = input.copy()
         else:
-            kept_input = _kept(input)
-        kept_output = output if type(output) in _IMMUTABLE else _kept(output)
+            kept_input = self._kept(input)
+        kept_output = output if type(output) in _IMMUTABLE else self._kept(output)
         rare = None if confidence is None and arm is None and key is None else (confidence, arm, key, None)
         buffer.extend((prediction_id, model_version, kept_input, kept_output, processing_time_ms, timestamp, rare))
         if len(buffer) >= FOLD_EVERY * ROW:
@@ -180,7 +183,7 @@ class InMemoryModelMonitor(ModelMonitor, LabelledMonitor, BaselineMonitor, Event
             (
                 event.prediction_id,
                 event.model_version,
-                _kept(event.input),
+                self._kept(event.input),
                 None,
                 event.processing_time_ms,
                 seconds,
@@ -199,7 +202,7 @@ class InMemoryModelMonitor(ModelMonitor, LabelledMonitor, BaselineMonitor, Event
 
     @override
     def record_outcome(self, prediction_id: str, actual: Any) -> None:
-        self._outcome_buffer.append((prediction_id, _kept(actual), self._timestamp()))
+        self._outcome_buffer.append((prediction_id, self._kept(actual), self._timestamp()))
         if len(self._outcome_buffer) >= FOLD_EVERY:
             self._fold_unless_busy()
 
@@ -226,7 +229,7 @@ class InMemoryModelMonitor(ModelMonitor, LabelledMonitor, BaselineMonitor, Event
         with self._lock:
             start, now = self._span(window)
             self._fold()
-            inputs = self._ledger.inputs(version_id, start, now)
+            inputs, is_all = self._ledger.inputs(version_id, start, now)
             answered = self._ledger.summary(version_id, start, now).latency.count
         rows, own_names, unusable = feature_rows(inputs)
         baseline = self._baselines.get(version_id)
@@ -235,7 +238,7 @@ class InMemoryModelMonitor(ModelMonitor, LabelledMonitor, BaselineMonitor, Event
             rows=rows,
             feature_names=own_names or (names if len(names) == rows.shape[1] else ()),
             count=max(answered, len(inputs)),
-            method="all" if len(inputs) < self._sample_size else "reservoir",
+            method="all" if is_all else "reservoir",
             unusable_count=unusable,
         )
 
@@ -309,6 +312,7 @@ class InMemoryModelMonitor(ModelMonitor, LabelledMonitor, BaselineMonitor, Event
             self._fold()
             return attrs.evolve(
                 MonitorStatistics(**self._ledger.counts),
+                uncopied=self._uncopied.value,
                 pending=len(self._ledger.pending),
                 pending_evicted=self._ledger.pending.evicted,
             )
@@ -351,6 +355,23 @@ class InMemoryModelMonitor(ModelMonitor, LabelledMonitor, BaselineMonitor, Event
         if outcomes:
             self._ledger.fold_outcomes(outcomes)
 
+    def _kept(self, value: Any) -> Any:
+        """A copy that the caller cannot change."""
+        kind = type(value)
+        if kind in _IMMUTABLE:
+            return value
+        if kind is _ndarray and not value.dtype.hasobject:
+            return value.copy()
+        if kind is list and set(map(type, value)) <= _IMMUTABLE:
+            return value.copy()
+        if kind is dict and set(map(type, value.values())) <= _IMMUTABLE:
+            return value.copy()
+        try:
+            return copy.deepcopy(value)
+        except Exception:  # a lock, a socket, a model: counted, and not kept
+            self._uncopied.next()
+            return None
+
     def _after_fork(self) -> None:
         self._lock = threading.RLock()
 
@@ -360,20 +381,3 @@ def _drained(buffer: list[Any]) -> list[Any]:
     taken = buffer[:]
     del buffer[: len(taken)]
     return taken
-
-
-def _kept(value: Any) -> Any:
-    """A copy that the caller cannot change."""
-    kind = type(value)
-    if kind in _IMMUTABLE:
-        return value
-    if kind is np.ndarray:
-        return value.copy()
-    if kind is list and set(map(type, value)) <= _IMMUTABLE:
-        return value.copy()
-    if kind is dict and set(map(type, value.values())) <= _IMMUTABLE:
-        return value.copy()
-    try:
-        return copy.deepcopy(value)
-    except Exception:  # whatever cannot be copied is not kept; it shows among the unusable inputs of a sample
-        return None

@@ -19,7 +19,7 @@ SETTLE_FACTOR = 4
 """Inputs are first pruned when this many samples' worth have come."""
 
 
-@attrs.frozen
+@attrs.frozen(eq=False, repr=False)
 class Thinned:
     """An input that was kept while others were not.
 
@@ -32,11 +32,14 @@ class Thinned:
     input: Any
 
 
-@attrs.frozen
+@attrs.frozen(eq=False, repr=False)
 class Dropped:
     """Stands for an input that was not kept; ``cut`` as in ``Thinned``."""
 
     cut: float
+
+
+_MARKS = frozenset({Thinned, Dropped})
 
 
 class WindowSample:
@@ -69,8 +72,11 @@ class WindowSample:
         self._count = 0
         self._prune_at = SETTLE_FACTOR * size
         self._oldest = -(2**62)
+        # The latest input that was forgotten: of what came after it, nothing was.
+        self._pruned_until = -(2**62)
         self.cut = 0.0
         """Priority below which an input need not be kept now; 0 to keep all."""
+        self._has_cut = False
         # Until when, and at which cut, inputs were not kept.
         self._cuts: deque[tuple[int, float]] = deque()
         self._arrived = 0
@@ -81,12 +87,12 @@ class WindowSample:
 
     def extend(self, times: npt.NDArray[np.int64], inputs: Sequence[Any]) -> None:
         """Take in inputs with the moments at which they came, microseconds since 1970, at least one."""
-        before = self.cut
         self._measure_rate(times)
         low = np.zeros(len(inputs))
-        if highest := max(before, self.cut):
-            # What is in this block was kept by one cut or the other; the higher one is safe for both.
-            self._note_cut(int(times.max()), highest)
+        # An input carries the cut by which it was kept, which may be an older one than is in force now.
+        cuts = {value.cut for value in inputs if type(value) in _MARKS} if self._has_cut else ()
+        if cuts:
+            self._note_cut(int(times.max()), max(cuts))
             kept = [row for row, value in enumerate(inputs) if type(value) is not Dropped]
             inputs, times = [inputs[row] for row in kept], times[kept]
             low = np.array([value.cut if type(value) is Thinned else 0.0 for value in inputs])
@@ -102,34 +108,41 @@ class WindowSample:
         """Let go of what happened before a moment, at the next occasion."""
         self._oldest = oldest
 
-    def between(self, start: int, end: int) -> list[Any]:
-        """A uniform sample of the inputs that came in (start, end], where end is now: all where they are few."""
+    def between(self, start: int, end: int) -> tuple[list[Any], bool]:
+        """A uniform sample of the inputs that came in (start, end], where end is now, and whether it is all of them."""
         self._settle()
         cut = max((cut for until, cut in self._cuts if until > start), default=0.0)
         chosen = np.flatnonzero((self._time > start) & (self._time <= end) & (self._priority >= cut))
+        is_all = not cut and start >= self._pruned_until
         if chosen.size > self._size:
             highest = np.argpartition(self._priority[chosen], -self._size)[-self._size :]
-            chosen = np.sort(chosen[highest])
-        return list(self._inputs[chosen])
+            chosen, is_all = np.sort(chosen[highest]), False
+        return list(self._inputs[chosen]), is_all
 
     def _measure_rate(self, times: npt.NDArray[np.int64]) -> None:
         newest = int(times.max())
         if self._measured_at is None:
             self._measured_at = int(times.min())
-        self._arrived += times.size
+        self._arrived += int((times > self._measured_at).sum())
         elapsed = newest - self._measured_at
-        if elapsed <= 0 or (elapsed < ONE_SECOND and self._arrived < SETTLE_FACTOR * self._size):
-            return
-        surplus = self._arrived / elapsed * ONE_SECOND / self._size
-        # Halves only, so that the cut stays the same while the rate wavers.
-        self.cut = 1.0 - 0.5 ** math.floor(math.log2(surplus)) if surplus > 1 else 0.0
-        self._arrived, self._measured_at = 0, newest
+        if elapsed >= ONE_SECOND:
+            self.cut = self._cut_for(self._arrived / elapsed * ONE_SECOND)
+            self._arrived, self._measured_at = 0, newest
+        else:
+            # A burst may end at any moment: count on what has come, not on what would come at this rate.
+            self.cut = max(self.cut, self._cut_for(self._arrived))
+        self._has_cut |= self.cut > 0
+
+    def _cut_for(self, inputs_a_second: float) -> float:
+        """The cut that leaves at least a full sample of a second, in halves so that it is steady at a wavering rate."""
+        surplus = inputs_a_second / self._size
+        return 1.0 - 0.5 ** math.floor(math.log2(surplus)) if surplus > 1 else 0.0
 
     def _note_cut(self, until: int, cut: float) -> None:
         if self._cuts and self._cuts[-1][1] == cut:
-            self._cuts.pop()
+            until = max(until, self._cuts.pop()[0])
         self._cuts.append((until, cut))
-        while self._cuts[0][0] < self._oldest:
+        while self._cuts and self._cuts[0][0] < self._oldest:
             self._cuts.popleft()
 
     def _settle(self) -> None:
@@ -162,5 +175,6 @@ class WindowSample:
         chosen = np.zeros(order.size, bool)
         chosen[order] = kept
         chosen &= self._time >= self._oldest
+        self._pruned_until = max(self._pruned_until, int(self._time[~chosen].max(initial=self._pruned_until)))
         self._time, self._priority, self._inputs = self._time[chosen], self._priority[chosen], self._inputs[chosen]
         self._count = self._time.size

@@ -2,7 +2,7 @@
 
 A conformal test martingale in three parts, each of many features at once.
 
-*Ranks.* ``ReferenceCuts`` sorts a reference once and keeps every ⌊k(m + 1)/64⌋-th order statistic; ``ConformalEvidence``
+*Ranks.* ``ReferenceCuts`` sorts a reference once and keeps the ⌊k(m + 1)/64⌋-th order statistics; ``ConformalEvidence``
 ranks each new row among the reference and the rows before it, with the gap counts of a Pólya urn. While the rows are
 exchangeable with the reference, the ranks are independent and uniform: exactly, for every distribution, with ties and
 missing values too, since each value carries a uniform number of its own that breaks ties. Ranking against the reference
@@ -16,21 +16,21 @@ is a martingale.
 A_k = e_k·(A_{k−1} + w_k), and Σ A + unspent prior is a martingale that starts at 1. With w_k = 1 instead it is the
 Shiryaev–Roberts statistic, whose excess over the number of rows is a martingale.
 
-Sources: Vovk, Gammerman, Shafer, "Algorithmic Learning in a Random World", 2005, chapter 8; Vovk et al., "Retrain or not
-retrain: conformal test martingales for change-point detection", PMLR 152, 2021; Pollak, "Average run lengths of an
-optimal method of detecting a change in distribution", Annals of Statistics 15, 1987.
+Sources: Vovk, Gammerman, Shafer, "Algorithmic Learning in a Random World", 2005, chapter 8; Vovk and others, "Retrain
+or not retrain: conformal test martingales for change-point detection", PMLR 152, 2021; Pollak, "Average run lengths of
+an optimal method of detecting a change in distribution", Annals of Statistics 15, 1987.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from functools import cache
-from typing import Any
+from typing import Any, Self
 
 import attrs
 import numpy as np
 import numpy.typing as npt
-from typing_extensions import Self
 
 from mlserve.errors import InvalidArgumentError
 from mlserve.numerics._sequential import START_SCALE, start_mass, unspent_mass
@@ -59,6 +59,9 @@ HISTOGRAM_SHARE = 0.5
 
 HISTOGRAM_DECAY = 0.995
 """A row: the histogram remembers about 200 rows. Without forgetting a late change takes six times as long."""
+
+HISTOGRAM_TOLL = math.exp(-(min(SHIFTS, key=abs) ** 2) / 2)
+"""A row, once a change was found: what the weakest fixed bet loses on average when nothing changes."""
 
 BLOCK = 10
 """The histogram that is bet on changes every so many rows: known before them, it keeps the bet fair."""
@@ -223,15 +226,16 @@ class ConformalEvidence:
             block = slice(first, first + BLOCK)
             here, there = bins[block], places[block]
             below = (np.cumsum(self._gaps, axis=1) - self._gaps).ravel()[there]
-            inside, size = gaps[there], total
+            inside = gaps[there]
+            sizes = np.full((len(here), 1), total)
             if self._learns:
                 earlier = _EARLIER[: len(here), : len(here), np.newaxis]
                 below += ((here < here[:, np.newaxis]) & earlier).sum(axis=1)
                 inside += ((here == here[:, np.newaxis]) & earlier).sum(axis=1)
                 np.add.at(gaps, there.ravel(), 1)
-                size = total + np.arange(len(here))[:, np.newaxis]
+                sizes += np.arange(len(here))[:, np.newaxis]
                 total += len(here)
-            ranks[block] = (below + draws[block] * inside) / size
+            ranks[block] = (below + draws[block] * inside) / sizes
         # A rank a rounding error below 1 may have become 1.
         return np.minimum((ranks * CELLS).astype(np.int64), CELLS - 1)
 
@@ -276,10 +280,10 @@ class ConformalEvidence:
             counts = self._histogram + 1.0
             density = HISTOGRAM_BINS * counts / counts.sum(axis=1, keepdims=True)
             self._odds = (1 - HISTOGRAM_SHARE) + HISTOGRAM_SHARE * density
-        total = _staked(fortunes)
-        if (total > self._ceiling).any():
-            scale = np.minimum(1.0, self._ceiling / np.maximum(total, self._ceiling))[:, np.newaxis]
-            return fortunes * scale, best * scale
+            if not self._learns:
+                self._odds *= HISTOGRAM_TOLL
+        if fortunes.max() > self._ceiling:
+            return np.minimum(fortunes, self._ceiling), np.minimum(best, self._ceiling)
         return fortunes, best
 
     def likeliest_start(self, feature: int) -> int:
@@ -293,13 +297,14 @@ class ConformalEvidence:
         """Evidence that a change, just found in a feature, still lasts.
 
         The urn learns from what it ranks, so that what lasts becomes the rule. Here the reference alone is the rule,
-        and fortunes are held below a ceiling, so that they come down soon after the change is over. There is no
-        guarantee of false alarms: it is for ending alarms.
+        fortunes are held below a ceiling, so that they come down soon, and the histogram pays a toll, since it would
+        else live on the difference between a reference and what it was drawn from. There is no guarantee of false
+        alarms: it is for ending alarms.
 
         Args:
             gaps: Of the reference.
-            feature: It starts at the ceiling; the others where they are.
-            ceiling: The largest evidence.
+            feature: Its largest fortune starts at the ceiling; the other features are where they were.
+            ceiling: Of each fortune.
 
         Returns:
             A new object, independent of this one.
@@ -307,7 +312,7 @@ class ConformalEvidence:
         other = self.copy()
         other._gaps = np.repeat(gaps[np.newaxis], len(self._gaps), axis=0)
         other._learns, other._ceiling, other._mass = False, ceiling, 1.0 / START_SCALE
-        other._fortunes[feature] *= ceiling / _staked(other._fortunes[feature])
+        other._fortunes[feature] *= ceiling / other._fortunes[feature].max()
         return other
 
     def copy(self) -> ConformalEvidence:
@@ -335,7 +340,8 @@ class ConformalEvidence:
             empty = getattr(made, name)
             array = np.array(state[name.strip("_")], dtype=empty.dtype)
             if array.shape != empty.shape or not (np.isfinite(array) & (array >= 0)).all():
-                raise InvalidArgumentError("state", array.shape, f"{name.strip('_')} of shape {empty.shape}, not negative")
+                expected = f"{name.strip('_')} of shape {empty.shape}, finite and not negative"
+                raise InvalidArgumentError("state", array.shape, expected)
             setattr(made, name, array)
         made.count, made._learns = int(state["count"]), bool(state["learns"])
         made._mass = None if state["mass"] is None else float(state["mass"])

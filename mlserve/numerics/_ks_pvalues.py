@@ -245,13 +245,11 @@ def _asymptotic(statistics: Floats, n: int, m: int, *, two_sided: bool) -> Float
     total = float(n + m)
     # Products as floats: sizes are Python integers, which may be larger than a 64-bit one.
     effective = n / total * m
-    distance = math.sqrt(effective) * (statistics - 0.5 / math.lcm(n, m))
     shift = (m + 2.0 * n) / (6.0 * math.sqrt(effective) * total)
-    square = distance * distance
-    squared = square + 2.0 * distance * shift
-    squared += (2.0 / 9.0) * (1.0 / effective - 1.0 / total) * square * square
-    squared -= (2.0 / (9.0 * effective) + 1.0 / (9.0 * total)) * square
-    squared = np.where(distance > 0.0, np.maximum(squared, 0.0), 0.0)
+    fourth = (2.0 / 9.0) * (1.0 / effective - 1.0 / total)
+    second = 1.0 - 2.0 / (9.0 * effective) - 1.0 / (9.0 * total)
+    distance = np.maximum((statistics - 0.5 / math.lcm(n, m)) * math.sqrt(effective), 0.0)
+    squared = distance * (distance * (distance * distance * fourth + second) + 2.0 * shift)
     if n < _ONE_SAMPLE_SIZE and n + m > EXACT_TIES_LIMIT:
         one_sided = np.maximum(special.smirnov(n, _one_sample_statistic(squared, n)), _SMALLEST_FLOAT)
         squared = np.maximum(np.log(one_sided) / -2.0, 0.0)
@@ -261,8 +259,8 @@ def _asymptotic(statistics: Floats, n: int, m: int, *, two_sided: bool) -> Float
     if n < _SEPARATION_SIZE:
         # No attainable statistic is rarer than the orders that separate the samples altogether: one, or one a side.
         separated = math.exp(min(0.0, math.log1p(total) + float(special.betaln(n + 1.0, m + 1.0))))
-        pvalues = np.maximum(pvalues, 2.0 * separated if two_sided else separated)
-    return np.where(statistics > 0.0, np.minimum(pvalues, 1.0), 1.0)
+        pvalues = np.maximum(pvalues, min(2.0 * separated, 1.0) if two_sided else separated)
+    return pvalues
 
 
 def _one_sample_statistic(squared: Floats, n: int) -> Floats:

@@ -12,7 +12,6 @@ Differences are the integers ``n*m*(F_reference - F_current)``: nothing is round
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import attrs
@@ -28,6 +27,8 @@ Booleans: TypeAlias = NDArray[np.bool_]
 # Probes per k**(2/3). Too few leave much to look at, too many cost their own search; the sum of both was measured to be
 # smallest between 1.7 and 2.3 at sizes from 10 000 x 1 000 to 1 000 000 x 100 000.
 _PROBE_DENSITY = 2.0
+# So few values are all looked at in the time it takes to find out which of them to look at.
+_VALUES_NOT_WORTH_PRUNING = 2**11
 # Values looked at in one go, which bounds the memory where nothing can be pruned (two samples that agree everywhere).
 _VALUES_PER_CHUNK = 2**16
 
@@ -124,188 +125,215 @@ def find_supremum(
         look_for_shared: Whether to look for the probes among the current values.
     """
     (n_features, n), m = reference.shape, current.shape[1]
+    samples, shared = _Samples(reference, current), np.zeros(n_features, dtype=np.bool_)
+    signs = (1, -1) if greater and less else (1,) if greater else (-1,)
+    k = min(n, m)
+    if n_features * k <= _VALUES_NOT_WORTH_PRUNING:
+        extremes = [_Extreme.at_end(sign, n_features, n, m) for sign in signs]
+        features, positions = np.divmod(np.arange(n_features * k), k)
+        _look_at(samples, features, positions, n < m, extremes, shared)
+    else:
+        extremes = _prune(samples, probes, signs, shared, look_for_shared)
+    best = extremes[0] if len(extremes) == 1 else extremes[0].larger(extremes[1])
+    # The difference has not changed since the last data value that both ranks count.
+    rows = np.arange(n_features)
+    from_reference = reference[rows, np.maximum(best.rank - 1, 0)]
+    from_current = current[rows, np.maximum(best.count - 1, 0)]
+    use_reference = (best.count == 0) | ((best.rank > 0) & ~_above(from_current, from_reference))
+    location = np.where(use_reference, from_reference, from_current)
+    return Supremum(best.height, best.sign > 0, location, shared)
+
+
+def _prune(
+    samples: _Samples, probes: Probes, signs: tuple[int, ...], shared: Booleans, look_for_shared: bool
+) -> list[_Extreme]:
+    """The extremes in the directions asked for, from the probes and the values of the blocks that can exceed them."""
+    (n_features, n), m = samples.reference.shape, samples.current.shape[1]
     counts = np.empty(probes.values.shape, dtype=np.int64)
     for feature in range(n_features):
-        counts[feature] = current[feature].searchsorted(probes.values[feature], "right")
+        counts[feature] = samples.current[feature].searchsorted(probes.values[feature], "right")
     heights, depths = probes.ranks * m, counts * n
     difference = heights - depths
-    # A direction that does not count is given a height below any that does.
-    plus = np.maximum(difference.max(axis=1), 0) if greater else np.full(n_features, -1)
-    minus = np.maximum(-difference.min(axis=1), 0) if less else np.full(n_features, -1)
+    extremes = [_Extreme.at_probes(sign, difference, probes.ranks, counts, n, m) for sign in signs]
     # A difference of 0 needs no search: it is found at the largest value.
-    threshold = np.maximum(np.maximum(plus, minus), 1)[:, None]
+    threshold = np.maximum(extremes[0].height, extremes[-1].height)
+    threshold = np.maximum(threshold, 1, out=threshold)[:, None]
     candidates = np.zeros(probes.is_open.shape, dtype=np.bool_)
-    if greater:
-        candidates |= heights[:, 1:] - depths[:, :-1] >= threshold
-    if less:
-        candidates |= depths[:, 1:] - heights[:, :-1] >= threshold
+    for sign in signs:
+        bound = heights[:, 1:] - depths[:, :-1] if sign > 0 else depths[:, 1:] - heights[:, :-1]
+        candidates |= bound >= threshold
     candidates &= probes.is_open
-    features, blocks = np.nonzero(candidates)
-    search = _Search(reference, current)
-    if features.size:
-        search.look_at_blocks(features, blocks, counts, probes.ranks)
-        plus = np.maximum(plus, search.plus) if greater else plus
-        minus = np.maximum(minus, search.minus) if less else minus
-    is_plus = plus >= minus
-    height = np.maximum(np.where(is_plus, plus, minus), 0)
-    place = _place_of_probe(reference, current, probes.ranks, counts, difference, is_plus)
-    location = _smallest_place(place, search, height, is_plus)
-    zeros = height == 0
-    if zeros.any():
-        location[zeros] = _larger(reference[zeros, -1], current[zeros, -1])
-    shared = search.shared
     if look_for_shared:
-        shared = shared | _shares_probes(current, probes, counts)
-    return Supremum(height, is_plus, location, shared)
+        shared |= _shares_probes(samples.current, probes, counts)
+    blocks = candidates.reshape(-1).nonzero()[0]
+    if blocks.size:
+        features = blocks // candidates.shape[1]
+        # A row of the table has one probe more than blocks.
+        _look_at_blocks(samples, features, blocks + features, counts, probes.ranks, extremes, shared)
+    return extremes
 
 
 def _shares_probes(current: Values, probes: Probes, counts: Integers) -> Booleans:
     rows = np.arange(current.shape[0])[:, None]
     # The first probe lies below every reference value.
-    return np.asarray(np.any(_same(current[rows, np.maximum(counts - 1, 0)], probes.values)[:, 1:], axis=1))
+    return np.asarray(_same(current[rows, np.maximum(counts - 1, 0)], probes.values)[:, 1:].any(axis=1))
+
+
+@attrs.define(eq=False)
+class _Extreme:
+    """The largest difference seen in one direction, and how many values of each sample lie at its first place or below.
+
+    Of two places with one difference the first is the one with fewer values below; a difference of 0 is placed at the
+    end, where both functions are 1.
+    """
+
+    sign: Integers
+    height: Integers
+    rank: Integers
+    count: Integers
+
+    @classmethod
+    def at_end(cls, sign: int, n_features: int, n: int, m: int) -> _Extreme:
+        return cls(*(np.full(n_features, value) for value in (sign, 0, n, m)))
+
+    @classmethod
+    def at_probes(cls, sign: int, difference: Integers, ranks: Integers, counts: Integers, n: int, m: int) -> _Extreme:
+        best = difference.argmax(axis=1) if sign > 0 else difference.argmin(axis=1)
+        best += np.arange(best.size) * difference.shape[1]
+        extreme = cls.at_end(sign, best.size, n, m)
+        extreme.improve(
+            np.arange(best.size), difference.reshape(-1)[best] * sign, ranks.reshape(-1)[best], counts.reshape(-1)[best]
+        )
+        return extreme
+
+    def improve(self, features: Integers, heights: Integers, ranks: Integers, counts: Integers) -> None:
+        known = self.height[features]
+        earlier = ranks + counts < self.rank[features] + self.count[features]
+        better = (heights > known) | ((heights == known) & (heights > 0) & earlier)
+        features = features[better]
+        self.height[features] = heights[better]
+        self.rank[features] = ranks[better]
+        self.count[features] = counts[better]
+
+    def larger(self, other: _Extreme) -> _Extreme:
+        """Itself, with the features in which the other is larger taken over."""
+        features = (other.height > self.height).nonzero()[0]
+        if features.size:
+            for mine, theirs in (
+                (self.height, other.height),
+                (self.rank, other.rank),
+                (self.count, other.count),
+                (self.sign, other.sign),
+            ):
+                mine[features] = theirs[features]
+        return self
 
 
 @attrs.frozen(eq=False)
-class _Place:
-    """The best difference found in one way, and the smallest place of it, for each feature."""
-
-    height: Integers
-    location: Values
+class _Samples:
+    reference: Values
+    current: Values
 
 
-def _place_of_probe(
-    reference: Values, current: Values, ranks: Integers, counts: Integers, difference: Integers, is_plus: Booleans
-) -> _Place:
-    oriented = np.where(is_plus[:, None], difference, -difference)
-    rows = np.arange(ranks.shape[0])
-    best = oriented.argmax(axis=1)
-    # The difference has not changed since the last data value at or below the probe.
-    rank, count = ranks[rows, best], counts[rows, best]
-    from_reference = reference[rows, np.maximum(rank - 1, 0)]
-    from_current = current[rows, np.maximum(count - 1, 0)]
-    use_reference = (count == 0) | ((rank > 0) & ~_above(from_current, from_reference))
-    return _Place(oriented[rows, best], np.where(use_reference, from_reference, from_current))
+def _look_at_blocks(
+    samples: _Samples,
+    features: Integers,
+    starts: Integers,
+    counts: Integers,
+    ranks: Integers,
+    extremes: list[_Extreme],
+    shared: Booleans,
+) -> None:
+    """Look at the values after the given probes, up to the next one; ``starts`` are their flat indices.
+
+    Either sample's values will do, the fewer are taken: an extremum is at a jump of one and just before a jump of the
+    other.
+    """
+    sides = []
+    for edges in (counts.reshape(-1), ranks.reshape(-1)):
+        first = edges[starts]
+        sides.append((first, edges[starts + 1] - first))
+    in_reference = bool(sides[0][1].sum() > sides[1][1].sum())
+    first, sizes = sides[in_reference]
+    stops = sizes.cumsum()
+    offsets = first - (stops - sizes)
+    total = int(stops[-1])
+    for begin in range(0, total, _VALUES_PER_CHUNK):
+        numbers = np.arange(begin, min(begin + _VALUES_PER_CHUNK, total))
+        if total <= _VALUES_PER_CHUNK:
+            owners, positions = features.repeat(sizes), numbers + offsets.repeat(sizes)
+        else:
+            block = stops.searchsorted(numbers, "right")
+            owners, positions = features[block], numbers + offsets[block]
+        _look_at(samples, owners, positions, in_reference, extremes, shared)
 
 
-def _smallest_place(probe: _Place, search: _Search, height: Integers, is_plus: Booleans) -> Values:
-    found = np.where(is_plus, search.plus, search.minus)
-    if not (found == height).any():
-        return probe.location
-    location = np.where(is_plus, search.plus_location, search.minus_location)
-    take_probe = (probe.height == height) & ((found < height) | _above(location, probe.location))
-    return np.where(take_probe, probe.location, location)
-
-
-class _Search:
-    """What was found by looking at single values. Lives for one call of ``find_supremum``."""
-
-    def __init__(self, reference: Values, current: Values) -> None:
-        n_features = reference.shape[0]
-        self.reference = reference
-        self.current = current
-        self.plus = np.full(n_features, -1)
-        self.minus = np.full(n_features, -1)
-        self.plus_location = np.zeros(n_features, dtype=reference.dtype)
-        self.minus_location = np.zeros(n_features, dtype=reference.dtype)
-        self.shared = np.zeros(n_features, dtype=np.bool_)
-
-    def look_at_blocks(self, features: Integers, blocks: Integers, counts: Integers, ranks: Integers) -> None:
-        """Look at the values after the given probes, up to the next one.
-
-        Either sample's values will do, the fewer are taken: an extremum is at a jump of one and just before a jump of
-        the other.
-        """
-        starts = [edges[features, blocks] for edges in (counts, ranks)]
-        sizes = [edges[features, blocks + 1] - start for edges, start in zip((counts, ranks), starts, strict=True)]
-        in_reference = bool(sizes[0].sum() > sizes[1].sum())
-        start, size = starts[in_reference], sizes[in_reference]
-        stops = np.cumsum(size)
-        offsets = start - (stops - size)
-        for first in range(0, int(stops[-1]), _VALUES_PER_CHUNK):
-            numbers = np.arange(first, min(first + _VALUES_PER_CHUNK, int(stops[-1])))
-            owners = stops.searchsorted(numbers, "right")
-            self._look_at(features[owners], numbers + offsets[owners], in_reference=in_reference)
-
-    def _look_at(self, features: Integers, positions: Integers, *, in_reference: bool) -> None:
-        own, other = (self.reference, self.current) if in_reference else (self.current, self.reference)
-        # A jump of one sample is worth the size of the other.
-        own_jump, other_jump = other.shape[1], own.shape[1]
-        values = own[features, positions]
-        bounds = features.searchsorted(np.arange(own.shape[0] + 1))
-        present = np.flatnonzero(bounds[:-1] < bounds[1:])
-        right = np.empty(values.size, dtype=np.int64)
-        for feature in present.tolist():
-            piece = slice(bounds[feature], bounds[feature + 1])
-            right[piece] = other[feature].searchsorted(values[piece], "right")
-        left = self._left_ranks(other, values, features, right, present, bounds)
-        # Within a tie group positions understate both differences but for its last and its first member.
-        above = (positions + 1) * own_jump - right * other_jump
-        below = left * other_jump - positions * own_jump
-
-        def at_value(index: Integers) -> Values:
-            found: Values = values[index]
-            return found
-
-        def before_value(index: Integers) -> Values:
-            found: Values = other[features[index], np.maximum(left[index] - 1, 0)]
-            return found
-
-        plus, minus = (above, below) if in_reference else (below, above)
-        plus_place, minus_place = (at_value, before_value) if in_reference else (before_value, at_value)
-        _improve(self.plus, self.plus_location, present, bounds[present], plus, plus_place)
-        _improve(self.minus, self.minus_location, present, bounds[present], minus, minus_place)
-
-    def _left_ranks(
-        self, other: Values, values: Values, features: Integers, right: Integers, present: Integers, bounds: Integers
-    ) -> Integers:
-        """Left ranks, which differ from right ones only where the other sample holds the very value."""
-        same = _same(other[features, np.maximum(right - 1, 0)], values)
-        same &= right > 0
-        if not same.any():
-            return right
+def _look_at(
+    samples: _Samples,
+    features: Integers,
+    positions: Integers,
+    in_reference: bool,
+    extremes: list[_Extreme],
+    shared: Booleans,
+) -> None:
+    own, other = (samples.reference, samples.current) if in_reference else (samples.current, samples.reference)
+    # A jump of one sample is worth the size of the other.
+    own_jump, other_jump = other.shape[1], own.shape[1]
+    values = own[features, positions]
+    bounds = features.searchsorted(np.arange(own.shape[0] + 1))
+    present = (bounds[:-1] < bounds[1:]).nonzero()[0]
+    edges = bounds.tolist()
+    right = np.empty(values.size, dtype=np.int64)
+    for feature in present.tolist():
+        piece = slice(edges[feature], edges[feature + 1])
+        right[piece] = other[feature].searchsorted(values[piece], "right")
+    # Left ranks differ from right ones only where the other sample holds the very value.
+    left = right
+    same = _same(other[features, np.maximum(right - 1, 0)], values) & (right > 0)
+    if same.any():
         left = right.copy()
         tied = present[np.logical_or.reduceat(same, bounds[present])]
         for feature in tied.tolist():
-            piece = slice(bounds[feature], bounds[feature + 1])
+            piece = slice(edges[feature], edges[feature + 1])
             left[piece] = other[feature].searchsorted(values[piece], "left")
-        self.shared[tied] = True
-        return left
+        shared[tied] = True
+    for extreme in extremes:
+        # At a value both samples count it, before it neither does. Within a tie group positions understate the
+        # difference, but for that of its last and its first member.
+        at_value = (extreme.sign[0] > 0) == in_reference
+        own_ranks, other_ranks = (positions + 1, right) if at_value else (positions, left)
+        heights = own_ranks * own_jump - other_ranks * other_jump
+        heights = heights if at_value else -heights
+        first = _first_maxima(heights, bounds[present])
+        found = own_ranks[first], other_ranks[first]
+        extreme.improve(present, heights[first], *(found if in_reference else found[::-1]))
 
 
-def _improve(
-    best: Integers,
-    location: Values,
-    present: Integers,
-    pieces: Integers,
-    heights: Integers,
-    place: Callable[[Integers], Values],
-) -> None:
-    """Take over the largest height of each piece, and its first place, where that is better than what is known."""
-    found = np.maximum.reduceat(heights, pieces)
-    # Equal heights in a later chunk lie at larger values.
-    better = found > best[present]
-    rows, found = present[better], np.where(better, found, np.iinfo(np.int64).max)
-    hits = np.flatnonzero(heights == np.repeat(found, np.diff(pieces, append=heights.size)))
-    best[rows] = found[better]
-    location[rows] = place(hits[hits.searchsorted(pieces[better])])
+def _first_maxima(heights: Integers, pieces: Integers) -> Integers:
+    """Index of the first of the largest heights in each piece, given where the pieces start."""
+    if pieces.size == 1:
+        return np.array([heights.argmax()])
+    largest = np.maximum.reduceat(heights, pieces)
+    lengths = np.append(pieces[1:], heights.size) - pieces
+    hits = (heights == largest.repeat(lengths)).nonzero()[0]
+    first: Integers = hits[hits.searchsorted(pieces)]
+    return first
 
 
 def _same(left: Values, right: Values) -> Booleans:
     """Whether left == right, NaN being equal to NaN."""
-    if left.dtype.kind != "f":
-        return np.asarray(left == right)
-    return np.asarray((left == right) | ((left != left) & (right != right)))
-
-
-def _larger(left: Values, right: Values) -> Values:
-    return np.where(_above(left, right), left, right)
+    same: Booleans = left == right
+    if left.dtype.kind == "f":
+        same |= (left != left) & (right != right)
+    return same
 
 
 def _above(left: Values, right: Values) -> Booleans:
     """Whether left > right in the order in which NaN is above everything."""
-    if left.dtype.kind != "f":
-        return np.asarray(left > right)
-    return np.asarray((left > right) | ((left != left) & (right == right)))
+    above: Booleans = left > right
+    if left.dtype.kind == "f":
+        above |= (left != left) & (right == right)
+    return above
 
 
 def _distinct_cuts(cuts: Values, positions: Integers) -> tuple[Values, Integers, Booleans]:

@@ -5,9 +5,12 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from mlserve.records import DriftEvent, EventPage, FailureEvent, InputSample, ModelMetrics, PredictionEvent
+from mlserve.records import EventPage, FailureEvent, InputSample, ModelMetrics, PredictionEvent
+
+if TYPE_CHECKING:
+    from mlserve.records import DriftEvent
 
 
 @runtime_checkable

@@ -4,19 +4,9 @@ Absent evidence is ``None``, never 0. Durations carry their unit in the name or 
 timezone-aware ``datetime`` values in UTC.
 """
 
-from mlserve.records._drift import (
-    ConceptDrift,
-    DataDrift,
-    DriftAnalysis,
-    DriftDetectionResult,
-    DriftEvent,
-    DriftSeverity,
-    DriftStatus,
-    DriftType,
-    FeatureDrift,
-    FeatureStatus,
-    PerformanceDrift,
-)
+import typing
+
+from mlserve import _importing
 from mlserve.records._monitoring import (
     Baseline,
     EventPage,
@@ -36,6 +26,21 @@ from mlserve.records._serving import (
     ServingResult,
 )
 from mlserve.records._versions import HistoryEntry, ModelVersion, Stage, Task, VersionDescription
+
+if typing.TYPE_CHECKING:
+    from mlserve.records._drift import (
+        ConceptDrift,
+        DataDrift,
+        DriftAnalysis,
+        DriftDetectionResult,
+        DriftEvent,
+        DriftSeverity,
+        DriftStatus,
+        DriftType,
+        FeatureDrift,
+        FeatureStatus,
+        PerformanceDrift,
+    )
 
 __all__ = [
     "Baseline",
@@ -69,3 +74,21 @@ __all__ = [
     "Task",
     "VersionDescription",
 ]
+
+# The records of drift are the control plane's: a service that only predicts does not pay for them.
+_DRIFT = (
+    "ConceptDrift",
+    "DataDrift",
+    "DriftAnalysis",
+    "DriftDetectionResult",
+    "DriftEvent",
+    "DriftSeverity",
+    "DriftStatus",
+    "DriftType",
+    "FeatureDrift",
+    "FeatureStatus",
+    "PerformanceDrift",
+)
+
+if not typing.TYPE_CHECKING:  # a type checker would take __getattr__ to give every name
+    __getattr__, __dir__ = _importing.lazy_exports(__name__, dict.fromkeys(_DRIFT, f"{__name__}._drift"))

@@ -232,6 +232,7 @@ class InputSample:
             raise InvalidArgumentError(
                 "rows", rows.shape, "an array of shape (n_samples, n_features)", hint="Reshape one feature to (n, 1)."
             )
+        rows = rows.astype(np.float64 if rows.dtype.kind in "biuf" else object, copy=False)
         rows.flags.writeable = False
         names = self.feature_names or tuple(f"x{index}" for index in range(rows.shape[1]))
         object.__setattr__(self, "rows", rows)
@@ -284,7 +285,8 @@ class MonitorStatistics:
     Attributes:
         recorded: Predictions and failures taken in.
         dropped: Of these, the ones that could not be counted (a latency that is NaN, a time outside the retention).
-        unusable_inputs: Inputs that are no row of numbers, or of another width than the ones before.
+        uncopied: Inputs, outputs and outcomes that cannot be copied, and so were counted but not kept. (Inputs that are
+            kept but are no row are counted by ``InputSample.unusable_count``.)
         outcomes: Outcomes joined with their prediction.
         unknown_outcomes: Outcomes whose prediction is not known, not any more or not yet.
         duplicate_outcomes: Outcomes of a prediction that already had one.
@@ -296,7 +298,7 @@ class MonitorStatistics:
 
     recorded: int = 0
     dropped: int = 0
-    unusable_inputs: int = 0
+    uncopied: int = 0
     outcomes: int = 0
     unknown_outcomes: int = 0
     duplicate_outcomes: int = 0

@@ -115,5 +115,5 @@ class HistoryEntry:
     generation: int
     action: str
     version_id: str
-    at: datetime
+    at: datetime = attrs.field(converter=to_utc, validator=aware)
     detail: str = ""

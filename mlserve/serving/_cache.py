@@ -54,7 +54,7 @@ class LoadedVersion:
         self.average_ms: float | None = None
 
 
-@attrs.frozen(eq=False)
+@attrs.frozen(eq=False, repr=False)
 class Current:
     """The version that answers when none is named, and until when that need not be asked again.
 
@@ -78,7 +78,7 @@ class _Flight:
         self.error: ServingError | None = None
 
 
-@attrs.frozen
+@attrs.frozen(eq=False, repr=False)
 class _Failure:
     version: ModelVersion
     error: ServingError
@@ -86,7 +86,7 @@ class _Failure:
     retry_at: float
 
 
-@attrs.frozen
+@attrs.frozen(eq=False, repr=False)
 class _Names:
     """What ids and aliases mean, for as long as the repository has not changed."""
 
@@ -101,7 +101,7 @@ class _NeverChanges:
     generation = 0
 
 
-@attrs.frozen(eq=False)
+@attrs.frozen(eq=False, repr=False)
 class _WorkedOut:
     """The generation of a repository that works it out: one that cannot be read now equals no other."""
 

@@ -59,7 +59,7 @@ class SingleRow:
         return self.model.predict  # type: ignore[no-any-return]  # the wrapped model is anything
 
 
-@attrs.frozen(eq=False)
+@attrs.frozen(eq=False, repr=False)
 class Adapter:
     """How a loaded model is called.
 

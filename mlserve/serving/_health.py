@@ -21,7 +21,7 @@ UNKNOWN_FEATURE = 0.5
 """What each feature of a synthetic input is when neither an example nor a schema tells."""
 
 
-@attrs.frozen(eq=False)
+@attrs.frozen(eq=False, repr=False)
 class HealthExaminer:
     """Makes the checks of one server.
 

@@ -18,7 +18,7 @@ from mlserve.serving._recording import Recorder
 from mlserve.serving._validation import Check, checked_as_it_came
 
 
-@attrs.frozen(eq=False)
+@attrs.frozen(eq=False, repr=False)
 class Loader:
     """Loads versions: description, model, how it is called, what its inputs must be, and a first prediction.
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import secrets
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from typing import Any, Generic, final
 
 from typing_extensions import Self, TypeVar, override
 
+from mlserve._counting import Tally
 from mlserve._forking import renew_after_fork
 from mlserve._rendering import described
 from mlserve.clocks import Clock, SystemClock, timestamps
@@ -40,10 +40,9 @@ from mlserve.records import (
 from mlserve.records._serving import build_result
 from mlserve.records._values import FrozenMapping
 from mlserve.serving._cache import LoadedVersion, VersionCache
-from mlserve.serving._counting import Tally
 from mlserve.serving._health import HealthExaminer
 from mlserve.serving._loading import Loader
-from mlserve.serving._loops import OwnLoop
+from mlserve.serving._loops import OwnLoop, to_thread
 from mlserve.serving._policy import CachePolicy, HealthPolicy, Limits
 from mlserve.serving._recording import Recorder
 from mlserve.serving._validation import check_by, checked, no_input
@@ -144,7 +143,7 @@ class ModelServer(PredictionService[TIn, TOut], Generic[TModel, TIn, TOut]):
         renew_after_fork(self)
 
     def _begin_counting(self) -> None:
-        self._id_prefix = f"{self._name}-{secrets.token_hex(6)}-"
+        self._id_prefix = f"{self._name}-{os.urandom(6).hex()}-"
         self._accepted_calls, self._failed_calls, self._cancelled_calls = Tally(), Tally(), Tally()
         self._next_number = self._accepted_calls.next
         self._arriving: list[str] = []
@@ -254,7 +253,7 @@ class ModelServer(PredictionService[TIn, TOut], Generic[TModel, TIn, TOut]):
                 arriving = self._arriving
                 arriving.append(prediction_id)
                 try:
-                    loaded = await asyncio.to_thread(self._acquire, version)
+                    loaded = await to_thread(self._acquire, version)
                 finally:
                     arriving.pop()
             leases = loaded.leases
@@ -313,7 +312,7 @@ class ModelServer(PredictionService[TIn, TOut], Generic[TModel, TIn, TOut]):
 
     async def acheck_health(self) -> HealthStatus:
         """The same as ``check_health``, off the event loop."""
-        return await asyncio.to_thread(self.check_health)
+        return await to_thread(self.check_health)
 
     @override
     def get_model_metrics(
@@ -436,7 +435,7 @@ class ModelServer(PredictionService[TIn, TOut], Generic[TModel, TIn, TOut]):
         if average is not None and average <= self._limits.inline_below_ms:
             value, took_ms = self._timed(loaded, checked)
         else:
-            value, took_ms = await asyncio.to_thread(self._timed, loaded, checked)
+            value, took_ms = await to_thread(self._timed, loaded, checked)
         loaded.average_ms = took_ms if average is None else average + AVERAGE_WEIGHT * (took_ms - average)
         return await value if type(value) is CoroutineType else value
 

@@ -44,10 +44,10 @@ try:
     )
     from mlserve.testing._repository_machine import RepositoryMachine
     from mlserve.testing._writable_repositories import WritableModelRepositoryContract
-except ModuleNotFoundError as error:
-    if error.name not in {"hypothesis", "pytest"}:
+except ModuleNotFoundError as _error:
+    if _error.name not in {"hypothesis", "pytest"}:
         raise
-    raise _MissingExtraError(error.name, "test", "mlserve.testing") from error
+    raise _MissingExtraError(_error.name, "test", "mlserve.testing") from _error
 
 __all__ = [
     "BaselineMonitorContract",

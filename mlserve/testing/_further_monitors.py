@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
@@ -469,6 +470,7 @@ class DeferringMonitorContract(MonitorContract):
         self, monitor: Any, clock: ManualClock, input: Any, change: Callable[[Any], None]
     ) -> None:
         """The caller may change its input as soon as ``defer_prediction`` returns."""
+        input = copy.deepcopy(input)  # the parameters are shared with other suites
         self._defer(monitor, prediction(0, clock.now(), input=input))
         change(input)
         assert self.sampled(monitor) == [[1.0, 2.0]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
@@ -400,6 +401,7 @@ class ModelMonitorContract(MonitorContract):
         self, monitor: ModelMonitor, clock: ManualClock, input: Any, change: Callable[[Any], None]
     ) -> None:
         """The caller may change its input as soon as ``record_prediction`` returns."""
+        input = copy.deepcopy(input)  # the parameters are shared with other suites
         monitor.record_prediction(prediction(0, clock.now(), input=input))
         change(input)
         assert self.sampled(monitor) == [[1.0, 2.0]]

@@ -6,6 +6,8 @@ import threading
 from itertools import count
 from typing import final
 
+__all__ = ["Tally"]
+
 
 @final
 class Tally:

@@ -1,0 +1,131 @@
+"""Shipped classes keep the promises they name. Read by mypy, never run: an assignment that fails is the failure."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import numpy as np
+
+from mlserve import (
+    BaselineMonitor,
+    Clock,
+    DeferringMonitor,
+    EventMonitor,
+    InMemoryModelMonitor,
+    InMemoryModelRepository,
+    LabelledMonitor,
+    ModelMetrics,
+    ModelMonitor,
+    ModelRepository,
+    ModelServer,
+    ModelVersion,
+    ObservableRepository,
+    PredictionEvent,
+    PredictionService,
+    ServingResult,
+    VersionDescriber,
+    WritableModelRepository,
+)
+from mlserve.clocks import ManualClock, SystemClock
+from mlserve.records import DriftEvent, HealthStatus, InputSample
+
+
+class Model:
+    """Any model."""
+
+
+def use(*values: object) -> None:
+    """Take what was assigned, so that it is not unused."""
+
+
+def repository_in_memory(repository: InMemoryModelRepository[Model]) -> None:
+    """The repository in memory is readable, writable, describes its versions and can be observed."""
+    readable: ModelRepository[Model] = repository
+    writable: WritableModelRepository[Model] = repository
+    describer: VersionDescriber = repository
+    observable: ObservableRepository = repository
+    use(readable, writable, describer, observable)
+
+
+def monitor_in_memory(monitor: InMemoryModelMonitor) -> None:
+    """The monitor in memory keeps all five promises of monitors."""
+    counting: ModelMonitor = monitor
+    labelled: LabelledMonitor = monitor
+    baselines: BaselineMonitor = monitor
+    events: EventMonitor = monitor
+    deferring: DeferringMonitor = monitor
+    use(counting, labelled, baselines, events, deferring)
+
+
+def server(server: ModelServer[Model, str, float]) -> None:
+    """A server is a prediction service of its own types."""
+    service: PredictionService[str, float] = server
+    use(service)
+
+
+def clocks(system: SystemClock, manual: ManualClock) -> None:
+    """Both clocks are clocks."""
+    both: tuple[Clock, Clock] = (system, manual)
+    use(both)
+
+
+class ThreeMethods:
+    """The least that a user's repository needs, without subclassing."""
+
+    def get_latest_version(self) -> ModelVersion:
+        return self.get_active_versions()[0]
+
+    def get_active_versions(self, limit: int | None = None) -> list[ModelVersion]:
+        return [ModelVersion("1", datetime.fromtimestamp(0))][:limit]
+
+    def load_model(self, version: ModelVersion) -> Model:
+        return Model()
+
+
+class EightMethods:
+    """The least that a user's monitor needs, without subclassing."""
+
+    def record_prediction(self, event: PredictionEvent) -> None: ...
+
+    def record_prediction_error(self, kind: str, version_id: str | None) -> None: ...
+
+    def get_recent_metrics(self, window: timedelta) -> ModelMetrics:
+        return ModelMetrics(window=window)
+
+    def get_model_metrics(self, version_id: str, window: timedelta) -> ModelMetrics:
+        return ModelMetrics(model_version=version_id, window=window)
+
+    def get_baseline_metrics(self, version_id: str) -> ModelMetrics | None:
+        return None
+
+    def get_recent_input_distribution(self, version_id: str, window: timedelta) -> InputSample:
+        return InputSample(np.zeros((1, 1)))
+
+    def get_baseline_input_distribution(self, version_id: str) -> InputSample | None:
+        return None
+
+    def record_drift_event(self, event: DriftEvent) -> None: ...
+
+
+def users_own(repository: ThreeMethods, monitor: EightMethods) -> ModelServer[Model, Any, Any]:
+    """A user's three and eight methods are enough for a server, which knows the model's type from them."""
+    return ModelServer(repository, monitor)
+
+
+class FakeService:
+    """What a test of a user's own code puts in place of a server."""
+
+    def predict(self, input: str, version: ModelVersion | str | None = None) -> ServingResult[int]:
+        return ServingResult(True, len(input))
+
+    def check_health(self) -> HealthStatus:
+        raise NotImplementedError
+
+    def get_model_metrics(
+        self, version: ModelVersion | str | None = None, window: timedelta = timedelta(hours=1)
+    ) -> ModelMetrics:
+        return ModelMetrics()
+
+
+fake: PredictionService[str, int] = FakeService()
