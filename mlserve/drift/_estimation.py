@@ -195,7 +195,8 @@ class PerformanceEstimator:
         Args:
             reference_scores: Finite numbers. Shape ``(n_samples,)``: the score of ``classes[1]`` where there are two
                 classes, of the predicted class where there are more. Shape ``(n_samples, n_classes)``: as
-                ``predict_proba`` gives them. Only their order matters; higher must mean likelier.
+                ``predict_proba`` gives them. Higher must mean likelier; beyond that only their order matters, but for
+                where the border between two neighbouring scores lies: in the middle.
             reference_predictions: The model's answers, shape ``(n_samples,)``: numbers, bools or strings.
             reference_labels: The truth, likewise, none missing. Best in order of time, as the other two.
             classes: All labels, as columns are ordered, such as a scikit-learn model's ``classes_``; None for those

@@ -76,7 +76,7 @@ class Ledger:
         code = None if version_id is None else self._version_codes.get(version_id, -1)
         parts = [self._recent.summarise(self._recent.between(start, now, code), self._kind_names)]
         if start < self._recent.forgotten_until:
-            rings = self._rings.values() if code is None else [self._rings[code]] * (code in self._rings)
+            rings = [ring for of, ring in self._rings.items() if code is None or of == code]
             parts += [summary for ring in rings for summary in ring.since(start, now)]
         return TrafficSummary.total(parts)
 

@@ -223,7 +223,7 @@ class SortedReference:
 
         Args:
             current: Shape ``(m,)`` or ``(m, n_features)``, with the dimensions and features of the reference. Not
-                changed. Working memory is one block of features, at most about one more window.
+                changed. Working memory is about one more window, or a megabyte or two where that is more.
             alternative: As in ``ks_2samp``.
             method: As in ``ks_2samp``.
 

@@ -125,41 +125,77 @@ def find_supremum(
         look_for_shared: Whether to look for the probes among the current values.
     """
     (n_features, n), m = reference.shape, current.shape[1]
-    samples, shared = _Samples(reference, current), np.zeros(n_features, dtype=np.bool_)
-    signs = (1, -1) if greater and less else (1,) if greater else (-1,)
+    samples = _Samples(reference, current, (1, -1) if greater and less else (1,) if greater else (-1,))
+    shared = np.zeros(n_features, dtype=np.bool_)
     k = min(n, m)
     if n_features * k <= _VALUES_NOT_WORTH_PRUNING:
-        extremes = [_Extreme.at_end(sign, n_features, n, m) for sign in signs]
-        features, positions = np.divmod(np.arange(n_features * k), k)
-        _look_at(samples, features, positions, n < m, extremes, shared)
+        features, positions = np.arange(n_features).repeat(k), np.arange(n_features * k)
+        if n_features > 1:
+            positions -= features * k
+        _, extremes = _look_at(samples, features, positions, n < m, shared)
     else:
-        extremes = _prune(samples, probes, signs, shared, look_for_shared)
-    best = extremes[0] if len(extremes) == 1 else extremes[0].larger(extremes[1])
+        extremes = _prune(samples, probes, shared, look_for_shared)
+    height, rank, count = extremes.height[0], extremes.rank[0], extremes.count[0]
+    is_plus = np.full(n_features, greater)
+    if len(samples.signs) == 2:
+        is_plus = height >= extremes.height[1]
+        height, rank, count = (np.where(is_plus, *pair) for pair in (extremes.height, extremes.rank, extremes.count))
+    # A supremum of 0 is placed at the end, where both functions are 1.
+    at_end = height <= 0
+    height, rank, count = np.maximum(height, 0), np.where(at_end, n, rank), np.where(at_end, m, count)
     # The difference has not changed since the last data value that both ranks count.
     rows = np.arange(n_features)
-    from_reference = reference[rows, np.maximum(best.rank - 1, 0)]
-    from_current = current[rows, np.maximum(best.count - 1, 0)]
-    use_reference = (best.count == 0) | ((best.rank > 0) & ~_above(from_current, from_reference))
-    location = np.where(use_reference, from_reference, from_current)
-    return Supremum(best.height, best.sign > 0, location, shared)
+    from_reference, from_current = reference[rows, np.maximum(rank - 1, 0)], current[rows, np.maximum(count - 1, 0)]
+    use_reference = (count == 0) | ((rank > 0) & ~_above(from_current, from_reference))
+    return Supremum(height, is_plus, np.where(use_reference, from_reference, from_current), shared)
 
 
-def _prune(
-    samples: _Samples, probes: Probes, signs: tuple[int, ...], shared: Booleans, look_for_shared: bool
-) -> list[_Extreme]:
-    """The extremes in the directions asked for, from the probes and the values of the blocks that can exceed them."""
-    (n_features, n), m = samples.reference.shape, samples.current.shape[1]
+@attrs.frozen(eq=False)
+class _Samples:
+    """The sorted samples, and the signs of the differences F_reference - F_current that count."""
+
+    reference: Values
+    current: Values
+    signs: tuple[int, ...]
+
+
+@attrs.frozen(eq=False)
+class _Extremes:
+    """The largest signed difference, and how many values of each sample lie at its first place or below.
+
+    All of shape ``(n_signs, n_features)``. Of two places with one difference the first is the one with fewer values.
+    """
+
+    height: Integers
+    rank: Integers
+    count: Integers
+
+    def improve(self, features: Integers, found: _Extremes) -> None:
+        """Take over what was found of some features where it is larger, or as large and earlier."""
+        height, rank, count = self.height[:, features], self.rank[:, features], self.count[:, features]
+        earlier = found.rank + found.count < rank + count
+        better = (found.height > height) | ((found.height == height) & earlier)
+        self.height[:, features] = np.where(better, found.height, height)
+        self.rank[:, features] = np.where(better, found.rank, rank)
+        self.count[:, features] = np.where(better, found.count, count)
+
+
+def _prune(samples: _Samples, probes: Probes, shared: Booleans, look_for_shared: bool) -> _Extremes:
+    """The extremes, from the probes and from the values of those blocks that can reach them."""
+    n, (n_features, m) = samples.reference.shape[1], samples.current.shape
     counts = np.empty(probes.values.shape, dtype=np.int64)
     for feature in range(n_features):
         counts[feature] = samples.current[feature].searchsorted(probes.values[feature], "right")
     heights, depths = probes.ranks * m, counts * n
     difference = heights - depths
-    extremes = [_Extreme.at_probes(sign, difference, probes.ranks, counts, n, m) for sign in signs]
+    best = [difference.argmax(axis=1) if sign > 0 else difference.argmin(axis=1) for sign in samples.signs]
+    flat = np.array(best) + np.arange(0, difference.size, difference.shape[1])
+    signed = difference.reshape(-1)[flat] * np.array(samples.signs)[:, None]
+    extremes = _Extremes(signed, probes.ranks.reshape(-1)[flat], counts.reshape(-1)[flat])
     # A difference of 0 needs no search: it is found at the largest value.
-    threshold = np.maximum(extremes[0].height, extremes[-1].height)
-    threshold = np.maximum(threshold, 1, out=threshold)[:, None]
-    candidates = np.zeros(probes.is_open.shape, dtype=np.bool_)
-    for sign in signs:
+    threshold = np.maximum(signed.max(axis=0), 1)[:, None]
+    candidates: Booleans = np.zeros_like(probes.is_open)
+    for sign in samples.signs:
         bound = heights[:, 1:] - depths[:, :-1] if sign > 0 else depths[:, 1:] - heights[:, :-1]
         candidates |= bound >= threshold
     candidates &= probes.is_open
@@ -179,69 +215,13 @@ def _shares_probes(current: Values, probes: Probes, counts: Integers) -> Boolean
     return np.asarray(_same(current[rows, np.maximum(counts - 1, 0)], probes.values)[:, 1:].any(axis=1))
 
 
-@attrs.define(eq=False)
-class _Extreme:
-    """The largest difference seen in one direction, and how many values of each sample lie at its first place or below.
-
-    Of two places with one difference the first is the one with fewer values below; a difference of 0 is placed at the
-    end, where both functions are 1.
-    """
-
-    sign: Integers
-    height: Integers
-    rank: Integers
-    count: Integers
-
-    @classmethod
-    def at_end(cls, sign: int, n_features: int, n: int, m: int) -> _Extreme:
-        return cls(*(np.full(n_features, value) for value in (sign, 0, n, m)))
-
-    @classmethod
-    def at_probes(cls, sign: int, difference: Integers, ranks: Integers, counts: Integers, n: int, m: int) -> _Extreme:
-        best = difference.argmax(axis=1) if sign > 0 else difference.argmin(axis=1)
-        best += np.arange(best.size) * difference.shape[1]
-        extreme = cls.at_end(sign, best.size, n, m)
-        extreme.improve(
-            np.arange(best.size), difference.reshape(-1)[best] * sign, ranks.reshape(-1)[best], counts.reshape(-1)[best]
-        )
-        return extreme
-
-    def improve(self, features: Integers, heights: Integers, ranks: Integers, counts: Integers) -> None:
-        known = self.height[features]
-        earlier = ranks + counts < self.rank[features] + self.count[features]
-        better = (heights > known) | ((heights == known) & (heights > 0) & earlier)
-        features = features[better]
-        self.height[features] = heights[better]
-        self.rank[features] = ranks[better]
-        self.count[features] = counts[better]
-
-    def larger(self, other: _Extreme) -> _Extreme:
-        """Itself, with the features in which the other is larger taken over."""
-        features = (other.height > self.height).nonzero()[0]
-        if features.size:
-            for mine, theirs in (
-                (self.height, other.height),
-                (self.rank, other.rank),
-                (self.count, other.count),
-                (self.sign, other.sign),
-            ):
-                mine[features] = theirs[features]
-        return self
-
-
-@attrs.frozen(eq=False)
-class _Samples:
-    reference: Values
-    current: Values
-
-
 def _look_at_blocks(
     samples: _Samples,
     features: Integers,
     starts: Integers,
     counts: Integers,
     ranks: Integers,
-    extremes: list[_Extreme],
+    extremes: _Extremes,
     shared: Booleans,
 ) -> None:
     """Look at the values after the given probes, up to the next one; ``starts`` are their flat indices.
@@ -265,24 +245,20 @@ def _look_at_blocks(
         else:
             block = stops.searchsorted(numbers, "right")
             owners, positions = features[block], numbers + offsets[block]
-        _look_at(samples, owners, positions, in_reference, extremes, shared)
+        extremes.improve(*_look_at(samples, owners, positions, in_reference, shared))
 
 
 def _look_at(
-    samples: _Samples,
-    features: Integers,
-    positions: Integers,
-    in_reference: bool,
-    extremes: list[_Extreme],
-    shared: Booleans,
-) -> None:
+    samples: _Samples, features: Integers, positions: Integers, in_reference: bool, shared: Booleans
+) -> tuple[Integers, _Extremes]:
+    """The extremes at, and just before, some values of one sample, and the features that these are of."""
     own, other = (samples.reference, samples.current) if in_reference else (samples.current, samples.reference)
     # A jump of one sample is worth the size of the other.
     own_jump, other_jump = other.shape[1], own.shape[1]
     values = own[features, positions]
     bounds = features.searchsorted(np.arange(own.shape[0] + 1))
     present = (bounds[:-1] < bounds[1:]).nonzero()[0]
-    edges = bounds.tolist()
+    pieces, edges = bounds[present], bounds.tolist()
     right = np.empty(values.size, dtype=np.int64)
     for feature in present.tolist():
         piece = slice(edges[feature], edges[feature + 1])
@@ -292,21 +268,24 @@ def _look_at(
     same = _same(other[features, np.maximum(right - 1, 0)], values) & (right > 0)
     if same.any():
         left = right.copy()
-        tied = present[np.logical_or.reduceat(same, bounds[present])]
+        tied = present[np.logical_or.reduceat(same, pieces)]
         for feature in tied.tolist():
             piece = slice(edges[feature], edges[feature + 1])
             left[piece] = other[feature].searchsorted(values[piece], "left")
         shared[tied] = True
-    for extreme in extremes:
+    found = []
+    for sign in samples.signs:
         # At a value both samples count it, before it neither does. Within a tie group positions understate the
         # difference, but for that of its last and its first member.
-        at_value = (extreme.sign[0] > 0) == in_reference
+        at_value = (sign > 0) == in_reference
         own_ranks, other_ranks = (positions + 1, right) if at_value else (positions, left)
         heights = own_ranks * own_jump - other_ranks * other_jump
         heights = heights if at_value else -heights
-        first = _first_maxima(heights, bounds[present])
-        found = own_ranks[first], other_ranks[first]
-        extreme.improve(present, heights[first], *(found if in_reference else found[::-1]))
+        first = _first_maxima(heights, pieces)
+        both = own_ranks[first], other_ranks[first]
+        found.append((heights[first], *(both if in_reference else both[::-1])))
+    height, rank, count = (np.array(arrays) for arrays in zip(*found, strict=True))
+    return present, _Extremes(height, rank, count)
 
 
 def _first_maxima(heights: Integers, pieces: Integers) -> Integers:

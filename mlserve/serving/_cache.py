@@ -18,55 +18,13 @@ from mlserve.errors import (
     ServingError,
     VersionNotFoundError,
 )
-from mlserve.protocols import ModelRepository, ObservableRepository
+from mlserve.protocols import ModelRepository
 from mlserve.records import ModelVersion
-from mlserve.serving._dispatch import Adapter
+from mlserve.serving._loaded import Current, LoadedVersion
+from mlserve.serving._names import NeverChanges, VersionNames, observed
 from mlserve.serving._policy import CachePolicy
 
 _log = logging.getLogger(__name__)
-
-
-class LoadedVersion:
-    """A version whose model is in memory, with all that a request needs, found once.
-
-    A request that uses it appends to ``leases`` and pops when done: both are atomic, so no lock is taken.
-    """
-
-    __slots__ = (
-        "adapter", "average_ms", "call", "check", "evicting", "example", "has_confidence", "id", "is_async", "leases",
-        "validated", "version",
-    )  # fmt: skip
-
-    def __init__(
-        self, version: ModelVersion, adapter: Adapter, check: Callable[[Any], Any] | None, validated: bool, example: Any
-    ) -> None:
-        self.version = version
-        self.id = version.id
-        self.adapter = adapter
-        self.call = adapter.call
-        self.has_confidence = adapter.has_confidence
-        self.is_async = adapter.is_async
-        self.check = check
-        self.validated = validated
-        self.example = example
-        self.leases: list[str] = []
-        self.evicting = False
-        self.average_ms: float | None = None
-
-
-@attrs.frozen(eq=False, repr=False)
-class Current:
-    """The version that answers when none is named, and until when that need not be asked again.
-
-    Attributes:
-        loaded: The version.
-        generation: The repository's generation when it was found.
-        expires: Monotonic seconds.
-    """
-
-    loaded: LoadedVersion
-    generation: float
-    expires: float
 
 
 class _Flight:
@@ -84,45 +42,6 @@ class _Failure:
     error: ServingError
     attempts: int
     retry_at: float
-
-
-@attrs.frozen(eq=False, repr=False)
-class _Names:
-    """What ids and aliases mean, for as long as the repository has not changed."""
-
-    generation: float
-    expires: float
-    versions: dict[str, ModelVersion] = attrs.field(factory=dict)
-
-
-class _NeverChanges:
-    """Stands for the generation of a repository that has none: such a repository is followed by time."""
-
-    generation = 0
-
-
-@attrs.frozen(eq=False, repr=False)
-class _WorkedOut:
-    """The generation of a repository that works it out: one that cannot be read now equals no other."""
-
-    repository: ObservableRepository
-
-    @property
-    def generation(self) -> float:
-        try:
-            return self.repository.generation
-        except Exception:
-            return float("nan")
-
-
-def _observed(repository: ModelRepository[Any]) -> Any:
-    if "generation" in getattr(repository, "__dict__", ()):
-        return repository  # a plain attribute: reading it costs nothing and cannot fail
-    try:
-        is_observable = isinstance(repository, ObservableRepository)
-    except Exception:  # it is observable, only not now
-        is_observable = True
-    return _WorkedOut(repository) if is_observable else _NeverChanges()  # type: ignore[arg-type]  # just found out
 
 
 @final
@@ -149,8 +68,9 @@ class VersionCache:
         self._policy = policy
         self._load = load
         self._monotonic = clock.monotonic
-        self.observed: Any = _observed(repository)
-        self._interval = policy.refresh_seconds if isinstance(self.observed, _NeverChanges) else float("inf")
+        self.observed: Any = observed(repository)
+        self._interval = policy.refresh_seconds if isinstance(self.observed, NeverChanges) else float("inf")
+        self._names = VersionNames(repository, self.observed, self._interval, clock.monotonic, self._count_error)
         self._closed = False
         self.current: Current | None = None
         self.trouble: ServingError | None = None
@@ -160,7 +80,6 @@ class VersionCache:
         self._keep: frozenset[str] = frozenset()
         self._loaded: dict[str, LoadedVersion] = {}
         self._failures: dict[str, _Failure] = {}
-        self._names = _Names(-1, 0.0)
         self.renew()
 
     def renew(self) -> None:
@@ -308,7 +227,7 @@ class VersionCache:
         Raises:
             ServingError: It may not be served, or cannot be loaded.
         """
-        found = self._resolve(version)
+        found = self._names.resolve(version)
         loaded = self._loaded.get(found.id)
         if loaded is not None:
             return loaded
@@ -319,52 +238,9 @@ class VersionCache:
         assert flight.loaded is not None
         return flight.loaded
 
-    def _resolve(self, version: ModelVersion | str) -> ModelVersion:
-        name = version.id if isinstance(version, ModelVersion) else version
-        if not isinstance(name, str):
-            raise VersionNotFoundError(
-                f"a version is named by a ModelVersion, an id or an alias, not by a {type(name).__name__}.",
-                hint="Use str(id).",
-            )
-        names, generation = self._names, self.observed.generation
-        if names.generation != generation or self._monotonic() >= names.expires:
-            # One is kept for a while, or until the repository changes; both leave no room for staleness of its own.
-            names = self._names = _Names(generation, self._monotonic() + self._interval)
-        found = names.versions.get(name)
-        if found is None:
-            found = names.versions[name] = self._find(name)
-        return found
-
-    def _find(self, name: str) -> ModelVersion:
-        try:
-            active = {version.id: version for version in self._repository.get_active_versions()}
-            if name in active:
-                return active[name]
-            resolve_alias = getattr(self._repository, "resolve_alias", None)
-            if resolve_alias is not None and not name.isdecimal():
-                target: ModelVersion = resolve_alias(name)
-                if target.id in active:
-                    return active[target.id]
-                name = target.id
-            stage = getattr(self._repository, "stage", None)
-            standing = f" is {stage(name)}" if stage is not None else " is not among the active versions"
-        except VersionNotFoundError as error:
-            # A name that means nothing is not recorded as a version: callers could make up any number of them.
-            error.version_id = None
-            raise
-        except ServingError:
-            raise
-        except Exception as exception:
-            with self._lock:
-                self.counts["repository_errors"] += 1
-            raise RepositoryUnavailableError(
-                f"the repository could not be asked for version {name!r}: {described(exception)}.", exception=exception
-            ) from exception
-        raise VersionNotFoundError(
-            f"version {name!r}{standing}, and only active versions are served.",
-            hint=f"Call activate({name!r}) on the repository.",
-            version_id=name if stage is not None else None,
-        )
+    def _count_error(self) -> None:
+        with self._lock:
+            self.counts["repository_errors"] += 1
 
     def failed_version(self, version_id: str | None) -> ModelVersion | None:
         """The version of this id, if its model could not be loaded the last time."""

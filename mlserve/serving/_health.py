@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 import attrs
@@ -13,7 +14,8 @@ from mlserve.clocks import Clock
 from mlserve.errors import ServingError
 from mlserve.protocols import ModelMonitor
 from mlserve.records import CheckStatus, HealthCheck, HealthState, HealthStatus, ModelMetrics
-from mlserve.serving._cache import LoadedVersion, VersionCache
+from mlserve.serving._cache import VersionCache
+from mlserve.serving._loaded import LoadedVersion
 from mlserve.serving._policy import HealthPolicy
 from mlserve.serving._recording import Recorder
 
@@ -144,3 +146,19 @@ def synthetic_example(example: Any, schema: Any, model: Any) -> Any:
         return None  # the columns of a frame need not be numbers: an input made up here would blame a sound model
     width = getattr(model, "n_features_in_", None)
     return None if width is None else np.full(int(width), UNKNOWN_FEATURE)
+
+
+def closed_health(now: datetime) -> HealthStatus:
+    """The health of a server that was closed."""
+    detail = "the server was closed"
+    return HealthStatus(
+        is_healthy=False,
+        status=HealthState.UNHEALTHY,
+        current_version=None,
+        loaded_models=(),
+        recent_error_rate=None,
+        average_latency_ms=None,
+        last_check=now,
+        error=detail,
+        checks=(HealthCheck("server", CheckStatus.FAIL, detail),),
+    )

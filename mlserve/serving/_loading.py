@@ -11,9 +11,9 @@ from mlserve._rendering import described
 from mlserve.errors import ModelLoadFailedError, PredictionExceptionError, UnsupportedModelError
 from mlserve.protocols import ModelRepository, VersionDescriber
 from mlserve.records import ModelVersion
-from mlserve.serving._cache import LoadedVersion
 from mlserve.serving._dispatch import adapt
 from mlserve.serving._health import synthetic_example
+from mlserve.serving._loaded import LoadedVersion
 from mlserve.serving._recording import Recorder
 from mlserve.serving._validation import Check, checked_as_it_came
 

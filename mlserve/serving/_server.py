@@ -15,22 +15,13 @@ from typing_extensions import Self, TypeVar, override
 
 from mlserve._counting import Tally
 from mlserve._forking import renew_after_fork
-from mlserve._rendering import described
 from mlserve.clocks import Clock, SystemClock, timestamps
 from mlserve.errors import (
-    ErrorKind,
     InvalidArgumentError,
-    PredictionExceptionError,
-    RepositoryUnavailableError,
     ServerClosedError,
-    ServingError,
-    VersionNotFoundError,
 )
 from mlserve.protocols import ModelMonitor, ModelRepository, PredictionService
 from mlserve.records import (
-    CheckStatus,
-    HealthCheck,
-    HealthState,
     HealthStatus,
     ModelMetrics,
     ModelVersion,
@@ -39,22 +30,22 @@ from mlserve.records import (
 )
 from mlserve.records._serving import build_result
 from mlserve.records._values import FrozenMapping
-from mlserve.serving._cache import LoadedVersion, VersionCache
-from mlserve.serving._health import HealthExaminer
+from mlserve.serving._cache import VersionCache
+from mlserve.serving._calling import Caller
+from mlserve.serving._health import HealthExaminer, closed_health
+from mlserve.serving._loaded import LoadedVersion
 from mlserve.serving._loading import Loader
-from mlserve.serving._loops import OwnLoop, to_thread
+from mlserve.serving._loops import to_thread
+from mlserve.serving._names import known_id
 from mlserve.serving._policy import CachePolicy, HealthPolicy, Limits
 from mlserve.serving._recording import Recorder
-from mlserve.serving._validation import check_by, checked, no_input
+from mlserve.serving._validation import check_by, checked, no_input, translated
 
 TModel = TypeVar("TModel", default=Any)
 TIn = TypeVar("TIn", default=Any)
 TOut = TypeVar("TOut", default=Any)
 
 _log = logging.getLogger(__name__)
-
-AVERAGE_WEIGHT = 0.1
-"""Weight of the newest call in the moving average that decides whether an awaiting caller's model runs inline."""
 
 CLOSE_POLL_SECONDS = 0.005
 """How often ``close`` looks whether the last request has ended."""
@@ -118,14 +109,14 @@ class ModelServer(PredictionService[TIn, TOut], Generic[TModel, TIn, TOut]):
         self._clock = clock
         self._repository = repository
         self._monitor = monitor
-        self._limits = limits if limits is not None else Limits()
         self._name = name
         self._monotonic = clock.monotonic
         self._timestamp = timestamps(clock)
         self._recorder = Recorder(monitor, clock)
+        self._caller = Caller((limits if limits is not None else Limits()).inline_below_ms, clock.monotonic)
         self._record = self._recorder.prediction
         check = None if validator is None else check_by(validator)
-        loader = Loader(repository, predictor, check, self._recorder, self._call)
+        loader = Loader(repository, predictor, check, self._recorder, self._caller.call)
         self._cache = VersionCache(repository, cache if cache is not None else CachePolicy(), loader.load, clock)
         self._observed = self._cache.observed
         self._health = HealthExaminer(
@@ -135,9 +126,8 @@ class ModelServer(PredictionService[TIn, TOut], Generic[TModel, TIn, TOut]):
             health if health is not None else HealthPolicy(),
             clock,
             synthetic_input,
-            self._call,
+            self._caller.call,
         )
-        self._own_loop = OwnLoop()
         self._closed = False
         self._begin_counting()
         renew_after_fork(self)
@@ -147,8 +137,6 @@ class ModelServer(PredictionService[TIn, TOut], Generic[TModel, TIn, TOut]):
         self._accepted_calls, self._failed_calls, self._cancelled_calls = Tally(), Tally(), Tally()
         self._next_number = self._accepted_calls.next
         self._arriving: list[str] = []
-
-    # ---------------------------------------------------------------------------------------------- predictions
 
     @override
     def predict(
@@ -199,7 +187,7 @@ class ModelServer(PredictionService[TIn, TOut], Generic[TModel, TIn, TOut]):
             else:
                 raise no_input()
             if loaded.is_async or type(value) is CoroutineType:
-                value = self._own_loop.run(value)
+                value = self._caller.loop.run(value)
             elapsed_ms = (self._monotonic() - started) * 1000.0
             confidence = None
             if loaded.has_confidence:
@@ -228,13 +216,7 @@ class ModelServer(PredictionService[TIn, TOut], Generic[TModel, TIn, TOut]):
         Loads happen off the event loop; so do calls of a model whose calls take longer than
         ``limits.inline_below_ms`` on average. Coroutine models are awaited on the caller's loop.
 
-        Args:
-            input: See ``predict``.
-            version: See ``predict``.
-            key: See ``predict``.
-
-        Returns:
-            The answer, or why there is none.
+        Args and Returns: see ``predict``.
         """
         started = self._monotonic()
         prediction_id = f"{self._id_prefix}{self._next_number()}"
@@ -259,7 +241,7 @@ class ModelServer(PredictionService[TIn, TOut], Generic[TModel, TIn, TOut]):
             leases = loaded.leases
             leases.append(prediction_id)
             try:
-                value = await self._acall(loaded, checked(loaded.check, input))
+                value = await self._caller.acall(loaded, checked(loaded.check, input))
             finally:
                 leases.pop()
                 if loaded.evicting:
@@ -295,8 +277,6 @@ class ModelServer(PredictionService[TIn, TOut], Generic[TModel, TIn, TOut]):
         self._refuse_if_closed()
         self._recorder.outcome(prediction_id, actual)
 
-    # ------------------------------------------------------------------------------------------ health, metrics
-
     @override
     def check_health(self) -> HealthStatus:
         """Ask the repository, load the latest version, predict a synthetic input, read the recent fault rate.
@@ -307,12 +287,13 @@ class ModelServer(PredictionService[TIn, TOut], Generic[TModel, TIn, TOut]):
             What was found. Never raises; a closed server is unhealthy.
         """
         if self._closed:
-            return self._health_when_closed()
+            return closed_health(self._clock.now())
         return self._health.examine()
 
     async def acheck_health(self) -> HealthStatus:
         """The same as ``check_health``, off the event loop."""
-        return await to_thread(self.check_health)
+        status: HealthStatus = await to_thread(self.check_health)
+        return status
 
     @override
     def get_model_metrics(
@@ -334,7 +315,7 @@ class ModelServer(PredictionService[TIn, TOut], Generic[TModel, TIn, TOut]):
             ServerClosedError: The server was closed.
         """
         self._refuse_if_closed()
-        return self._monitor.get_model_metrics(self._known_id(version), window)
+        return self._monitor.get_model_metrics(known_id(self._repository, version), window)
 
     def refresh(self) -> ModelVersion:
         """Ask the repository now, wait for the latest version to be loaded, and serve it.
@@ -369,8 +350,6 @@ class ModelServer(PredictionService[TIn, TOut], Generic[TModel, TIn, TOut]):
             **self._cache.counts,
         )
 
-    # ------------------------------------------------------------------------------------------------ life cycle
-
     def close(self, timeout: float = 30.0) -> None:
         """Refuse new requests, wait for those under way, and let go of the models. Closing twice does nothing.
 
@@ -389,15 +368,13 @@ class ModelServer(PredictionService[TIn, TOut], Generic[TModel, TIn, TOut]):
         while self._is_busy() and time.monotonic() < give_up:
             ended.wait(CLOSE_POLL_SECONDS)
         self._cache.forget_all()
-        self._own_loop.close()
+        self._caller.loop.close()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
         self.close()
-
-    # --------------------------------------------------------------------------------------------------- inside
 
     def _is_busy(self) -> bool:
         return bool(self._arriving) or any(version.leases for version in self._cache.loaded)
@@ -410,43 +387,6 @@ class ModelServer(PredictionService[TIn, TOut], Generic[TModel, TIn, TOut]):
         if self._closed:
             raise ServerClosedError("the server was closed.", hint="Build a new ModelServer.")
 
-    def _health_when_closed(self) -> HealthStatus:
-        detail = "the server was closed"
-        return HealthStatus(
-            is_healthy=False,
-            status=HealthState.UNHEALTHY,
-            current_version=None,
-            loaded_models=(),
-            recent_error_rate=None,
-            average_latency_ms=None,
-            last_check=self._clock.now(),
-            error=detail,
-            checks=(HealthCheck("server", CheckStatus.FAIL, detail),),
-        )
-
-    def _call(self, loaded: LoadedVersion, input: Any) -> Any:
-        value = loaded.call(checked(loaded.check, input))
-        return self._own_loop.run(value) if loaded.is_async or type(value) is CoroutineType else value
-
-    async def _acall(self, loaded: LoadedVersion, checked: Any) -> Any:
-        if loaded.is_async:
-            return await loaded.call(checked)
-        average = loaded.average_ms
-        if average is not None and average <= self._limits.inline_below_ms:
-            value, took_ms = self._timed(loaded, checked)
-        else:
-            value, took_ms = await to_thread(self._timed, loaded, checked)
-        loaded.average_ms = took_ms if average is None else average + AVERAGE_WEIGHT * (took_ms - average)
-        return await value if type(value) is CoroutineType else value
-
-    def _timed(self, loaded: LoadedVersion, checked: Any) -> tuple[Any, float]:
-        begun = self._monotonic()
-        try:
-            value = loaded.call(checked)
-        except StopIteration as error:  # a future cannot carry it: the caller would wait for ever
-            raise RuntimeError("the model raised StopIteration") from error
-        return value, (self._monotonic() - begun) * 1000.0
-
     def _fail(
         self,
         exception: Exception,
@@ -458,7 +398,7 @@ class ModelServer(PredictionService[TIn, TOut], Generic[TModel, TIn, TOut]):
     ) -> ServingResult[TOut]:
         elapsed_ms = (self._monotonic() - started) * 1000.0
         version_id = None if loaded is None else loaded.id
-        error = _translated(exception, version_id)
+        error = translated(exception, version_id)
         if error.kind.is_caller_fault:
             _log.info("prediction %s failed: %s", prediction_id, error.message)
         else:
@@ -469,47 +409,8 @@ class ModelServer(PredictionService[TIn, TOut], Generic[TModel, TIn, TOut]):
         version = loaded.version if loaded is not None else self._cache.failed_version(error.version_id)
         return build_result(False, None, error, version, elapsed_ms, prediction_id, None, None)
 
-    def _known_id(self, version: ModelVersion | str | None) -> str:
-        """The id that a version or a name stands for; of the latest version for None.
-
-        A repository that can list every version is asked; one that only knows the active ones is not believed when it
-        does not know a version: it may have been retired since.
-        """
-        name = version.id if isinstance(version, ModelVersion) else version
-        if name is not None and not isinstance(name, str):
-            raise VersionNotFoundError(f"a version is named by a string, not by a {type(name).__name__}.")
-        resolve_alias = getattr(self._repository, "resolve_alias", None)
-        get_version = getattr(self._repository, "get_version", None)
-        try:
-            if name is None:
-                return self._repository.get_latest_version().id
-            if resolve_alias is not None and not name.isdecimal():
-                return str(resolve_alias(name).id)
-            return name if get_version is None else str(get_version(name).id)
-        except ServingError:
-            raise
-        except Exception as exception:
-            asked = "its latest version" if name is None else f"version {name!r}"
-            raise RepositoryUnavailableError(
-                f"the repository could not be asked for {asked}: {described(exception)}.", exception=exception
-            ) from exception
-
     def _after_fork(self) -> None:
         self._begin_counting()
         self._cache.renew()
         self._recorder.renew()
-        self._own_loop = OwnLoop()
-
-
-def _translated(exception: Exception, version_id: str | None) -> ServingError:
-    # One of a class of the caller's own need not have a kind.
-    if isinstance(exception, ServingError) and isinstance(getattr(exception, "kind", None), ErrorKind):
-        if exception.version_id is None:
-            exception.version_id = version_id
-        return exception
-    return PredictionExceptionError(
-        f"the model raised {described(exception)}",
-        hint="The exception is kept as error.exception and logged in full.",
-        exception=exception,
-        version_id=version_id,
-    )
+        self._caller.renew()

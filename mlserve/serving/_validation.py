@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from mlserve._rendering import described
-from mlserve.errors import InvalidArgumentError, InvalidInputError, PredictionExceptionError, ServingError
+from mlserve.errors import ErrorKind, InvalidArgumentError, InvalidInputError, PredictionExceptionError, ServingError
 from mlserve.schemas import ArraySchema
 
 Check = Callable[[Any], Any]
@@ -83,3 +83,18 @@ def _refusing(validate: Callable[[Any], Any], input: Any) -> Any:
             hint="See error.exception.",
             exception=exception,
         ) from exception
+
+
+def translated(exception: Exception, version_id: str | None) -> ServingError:
+    """What went wrong as an error with a kind: the one place where foreign exceptions are translated."""
+    # One of a class of the caller's own need not have a kind.
+    if isinstance(exception, ServingError) and isinstance(getattr(exception, "kind", None), ErrorKind):
+        if exception.version_id is None:
+            exception.version_id = version_id
+        return exception
+    return PredictionExceptionError(
+        f"the model raised {described(exception)}",
+        hint="The exception is kept as error.exception and logged in full.",
+        exception=exception,
+        version_id=version_id,
+    )

@@ -122,6 +122,7 @@ class ModelMonitorContract(MonitorContract):
         max_examples=50,
         stateful_step_count=30,
         deadline=None,
+        derandomize=True,
         suppress_health_check=list(hypothesis.HealthCheck),
     )
 

@@ -35,6 +35,7 @@ class WritableModelRepositoryContract(ModelRepositoryContract):
         max_examples=50,
         stateful_step_count=30,
         deadline=None,
+        derandomize=True,
         suppress_health_check=list(hypothesis.HealthCheck),
     )
 

@@ -1,0 +1,60 @@
+"""Calling a loaded model: here, on a worker thread, or on an event loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import CoroutineType
+from typing import Any, final
+
+from mlserve.serving._loaded import LoadedVersion
+from mlserve.serving._loops import OwnLoop, to_thread
+from mlserve.serving._validation import checked
+
+AVERAGE_WEIGHT = 0.1
+"""Weight of the newest call in the moving average that decides whether an awaiting caller's model runs inline."""
+
+
+@final
+class Caller:
+    """Calls models as their adapters say.
+
+    *Thread safety*: yes.
+
+    Args:
+        inline_below_ms: See ``Limits``.
+        monotonic: Tells seconds.
+    """
+
+    def __init__(self, inline_below_ms: float, monotonic: Callable[[], float]) -> None:
+        self._inline_below_ms = inline_below_ms
+        self._monotonic = monotonic
+        self.loop = OwnLoop()
+
+    def renew(self) -> None:
+        """A loop of its own for a forked child."""
+        self.loop = OwnLoop()
+
+    def call(self, loaded: LoadedVersion, input: Any) -> Any:
+        """Check an input and answer it, on this thread."""
+        value = loaded.call(checked(loaded.check, input))
+        return self.loop.run(value) if loaded.is_async or type(value) is CoroutineType else value
+
+    async def acall(self, loaded: LoadedVersion, checked: Any) -> Any:
+        """Answer an input that was checked, without blocking the loop for long."""
+        if loaded.is_async:
+            return await loaded.call(checked)
+        average = loaded.average_ms
+        if average is not None and average <= self._inline_below_ms:
+            value, took_ms = self._timed(loaded, checked)
+        else:
+            value, took_ms = await to_thread(self._timed, loaded, checked)
+        loaded.average_ms = took_ms if average is None else average + AVERAGE_WEIGHT * (took_ms - average)
+        return await value if type(value) is CoroutineType else value
+
+    def _timed(self, loaded: LoadedVersion, checked: Any) -> tuple[Any, float]:
+        begun = self._monotonic()
+        try:
+            value = loaded.call(checked)
+        except StopIteration as error:  # a future cannot carry it: the caller would wait for ever
+            raise RuntimeError("the model raised StopIteration") from error
+        return value, (self._monotonic() - begun) * 1000.0

@@ -1,0 +1,12 @@
+"""The stores that the how-to guides build keep the promises that they speak of."""
+
+from __future__ import annotations
+
+from documents import DOCS, run
+
+_, _repository_guide = run(DOCS / "howto" / "repository.md")
+_, _monitor_guide = run(DOCS / "howto" / "monitor.md")
+
+# The suites as the guides show them: pytest finds them by these names.
+TestPickleRepository = _repository_guide["TestPickleRepository"]
+TestFailureLog = _monitor_guide["TestFailureLog"]

@@ -1,0 +1,53 @@
+"""The monitor in memory keeps to every contract, with requests held whole and with requests in buckets."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from mlserve import InMemoryModelMonitor
+from mlserve.monitors import Resolution
+from mlserve.testing import (
+    BaselineMonitorContract,
+    DeferringMonitorContract,
+    EventMonitorContract,
+    LabelledMonitorContract,
+    ModelMonitorContract,
+)
+
+EPOCH = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
+
+COARSE = (
+    Resolution(timedelta(seconds=10), timedelta(minutes=20)),
+    Resolution(timedelta(minutes=5), timedelta(hours=3)),
+    Resolution(timedelta(hours=1), timedelta(days=2)),
+)
+
+
+class TestInMemoryModelMonitor(
+    ModelMonitorContract,
+    LabelledMonitorContract,
+    BaselineMonitorContract,
+    EventMonitorContract,
+    DeferringMonitorContract,
+):
+    """With room for all that a test records: every window is exact to the microsecond."""
+
+    def new_monitor(self, clock) -> InMemoryModelMonitor:
+        return InMemoryModelMonitor(clock=clock)
+
+    def kept_drift_events(self, monitor: InMemoryModelMonitor):
+        return monitor.drift_events()
+
+
+class TestSmallInMemoryModelMonitor(ModelMonitorContract, LabelledMonitorContract):
+    """With room for 1 024 requests only: what is older lies in buckets, and a window may reach back to one's edge."""
+
+    def new_monitor(self, clock) -> InMemoryModelMonitor:
+        return InMemoryModelMonitor(clock=clock, resolutions=COARSE, recent_requests=1024, sample_size=64)
+
+    def kept_drift_events(self, monitor: InMemoryModelMonitor):
+        return monitor.drift_events()
+
+    def reaches_back_to(self, start: datetime, now: datetime) -> datetime:
+        width = next((level.width for level in COARSE if start >= now - level.retention), COARSE[-1].width)
+        return start - (start - EPOCH) % width

@@ -1,0 +1,263 @@
+"""Samples of windows are uniform and, for a second or more of enough traffic, full."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pytest
+from scipy.stats import chi2, chisquare, kstest
+
+from mlserve import InMemoryModelMonitor
+from mlserve.clocks import ManualClock
+from mlserve.monitors._sampling import Dropped, Thinned, WindowSample
+
+SECOND = 1_000_000
+"""In microseconds, as ``WindowSample`` counts time."""
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+LEAST_P = 1e-3
+"""Seeds are fixed: a uniform sampler either passes for good or was unlucky once in a thousand when they were chosen."""
+
+FAR = 2**60
+
+
+def p_of_equal_inclusion(times_drawn: np.ndarray, draws_each: int, trials: int) -> float:
+    """The chance of counts at least this uneven when each draw takes ``draws_each`` of all without replacement.
+
+    The counts of one draw have variance k/n·(1 − k/n) and sum to k, so that Σ(c − Tk/n)²/(T·k/n·(1 − k/n)) scaled by
+    (n − 1)/n is chi-square with n − 1 degrees of freedom for many trials.
+    """
+    n = times_drawn.size
+    share = draws_each / n
+    statistic = ((times_drawn - trials * share) ** 2).sum() / (trials * share * (1 - share)) * (n - 1) / n
+    return float(chi2.sf(statistic, n - 1))
+
+
+# -------------------------------------------------------------------------------------------------- without thinning
+
+
+@pytest.mark.parametrize("window", [300, 150, 60, 30])
+@pytest.mark.parametrize("shuffled", [False, True], ids=["in order", "out of order"])
+def test_every_input_of_a_window_is_drawn_as_often(window, shuffled):
+    """Each input of a window is in its sample with the same probability, after older ones have been forgotten."""
+    n, size, trials = 300, 20, 400
+    drawn = np.zeros(n, int)
+    for trial in range(trials):
+        rng = np.random.default_rng(trial)
+        sample = WindowSample(size, rng)
+        order = rng.permutation(n) if shuffled else np.arange(n)
+        for block in np.split(order, 10):
+            sample.extend((block + 1) * SECOND, block.tolist())
+        chosen, _ = sample.between((n - window) * SECOND, FAR)
+        assert len(chosen) == size
+        drawn[chosen] += 1
+    assert drawn[: n - window].sum() == 0
+    assert p_of_equal_inclusion(drawn[n - window :], size, trials) > LEAST_P
+
+
+def test_a_sample_is_uniform_within_each_half():
+    """Two inputs are drawn together as often as chance has it: how many come from either half is hypergeometric."""
+    n, size, trials = 200, 20, 500
+    of_first_half = []
+    for trial in range(trials):
+        sample = WindowSample(size, np.random.default_rng(trial))
+        for block in np.split(np.arange(n), 10):
+            sample.extend((block + 1) * SECOND, block.tolist())
+        of_first_half.append(sum(number < n // 2 for number in sample.between(0, FAR)[0]))
+    exact_variance = size * 0.25 * (n - size) / (n - 1)
+    assert np.mean(of_first_half) == pytest.approx(size / 2, abs=4 * np.sqrt(exact_variance / trials))
+    assert np.var(of_first_half) == pytest.approx(exact_variance, rel=0.3)
+
+
+@pytest.mark.parametrize("count", [1, 19, 20])
+def test_few_inputs_are_all_drawn(count):
+    """While a window holds no more inputs than the sample, the sample is all of them, in order."""
+    sample = WindowSample(20, np.random.default_rng(0))
+    for number in range(count):
+        sample.extend(np.array([(number + 1) * SECOND]), [number])
+    assert sample.between(0, FAR) == (list(range(count)), True)
+
+
+@pytest.mark.parametrize("count", [21, 79, 200, 1000])
+@pytest.mark.parametrize("window", [5, 20, 21, 1000])
+def test_a_sample_knows_whether_it_is_all(count, window):
+    """A sample says that it is all of its window exactly when it is, also after older inputs have been forgotten."""
+    sample = WindowSample(20, np.random.default_rng(count))
+    for number in range(count):
+        sample.extend(np.array([number * SECOND]), [number])
+    chosen, is_all = sample.between((count - 1 - window) * SECOND, FAR)
+    assert len(chosen) == min(window, 20, count)
+    assert is_all is (window <= 20)
+
+
+def test_memory_grows_with_the_logarithm():
+    """After n inputs about size·(1 + ln(n/size)) are kept, at most some four times as many between two prunings."""
+    n, size = 100_000, 50
+    sample, most = WindowSample(size, np.random.default_rng(0)), 0
+    for block in np.split(np.arange(n), 200):
+        sample.extend((block + 1) * SECOND, block.tolist())
+        most = max(most, len(sample))
+    assert most <= 4 * size * (1 + np.log(n / size)) + 500
+    assert len(sample.between(0, FAR)[0]) == size
+
+
+def test_what_is_out_of_reach_is_forgotten():
+    """After ``forget_before`` nothing older is kept, at the latest when the next inputs have been pruned."""
+    sample = WindowSample(10, np.random.default_rng(0))
+    sample.extend(np.arange(1, 31) * SECOND, list(range(30)))
+    sample.forget_before(1000 * SECOND)
+    for block in np.split(np.arange(1000, 1200), 10):
+        sample.extend(block * SECOND, block.tolist())
+    assert all(number >= 1000 for number in sample.between(0, FAR)[0])
+
+
+# ----------------------------------------------------------------------------------------------------- with thinning
+
+
+def thinned_monitor(seed: int, size: int, seconds: np.ndarray) -> InMemoryModelMonitor:
+    """A monitor that took the numbers 0, 1, 2, … as inputs at some seconds after the start; now is the last of them."""
+    clock = ManualClock(START)
+    monitor = InMemoryModelMonitor(clock=clock, sample_size=size, seed=seed)
+    start = START.timestamp()
+    for number, second in enumerate(seconds.tolist()):
+        monitor.defer_prediction(str(number), "1", float(number), 0, 1.0, start + second, None, None, None)
+    clock.advance(timedelta(seconds=float(seconds[-1])))
+    return monitor
+
+
+def drawn_numbers(monitor: InMemoryModelMonitor, window_seconds: float) -> np.ndarray:
+    sample = monitor.get_recent_input_distribution("1", timedelta(seconds=window_seconds))
+    return np.sort(sample.rows.ravel()).astype(int)
+
+
+STEADY = np.arange(1, 8193) / 4096
+"""Two seconds of 4 096 inputs each."""
+
+SLOW_FAST_SLOW = np.concatenate(
+    [np.arange(1, 1501) * 1.0, 1500 + np.arange(1, 4001) / 8000, 1500.5 + np.arange(1, 701) * 1.0]
+)
+"""A quarter of an hour and more of one a second, half a second of 8 000 a second, and again one a second."""
+
+FAST_SLOW_FAST = np.concatenate(
+    [np.arange(1, 4001) / 8000, 0.5 + np.arange(1, 1501) * 1.0, 1500.5 + np.arange(1, 4001) / 8000]
+)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "window"),
+    [
+        (STEADY, 2.0),
+        (STEADY, 1.0),
+        (STEADY, 0.5),
+        (SLOW_FAST_SLOW, 3000.0),
+        (SLOW_FAST_SLOW, 1500.0),
+        (SLOW_FAST_SLOW, 700.3),
+        (SLOW_FAST_SLOW, 300.0),
+        (FAST_SLOW_FAST, 3000.0),
+        (FAST_SLOW_FAST, 800.0),
+        (FAST_SLOW_FAST, 0.5),
+    ],
+    ids=lambda value: f"{value}" if isinstance(value, float) else f"{value.size} inputs until {value[-1]}",
+)
+def test_a_thinned_sample_is_uniform(seconds, window):
+    """When most inputs are not even copied, each input of any window is still drawn with the same probability."""
+    first = int(np.searchsorted(seconds, seconds[-1] - window, side="right"))
+    draws = np.concatenate([drawn_numbers(thinned_monitor(seed, 40, seconds), window) for seed in range(20)])
+    assert draws.min() >= first
+    inside = seconds.size - first
+    # Eight spans of the same number of inputs, whatever time they took: slow and fast periods weigh what they should.
+    counts = np.bincount((draws - first) * 8 // inside, minlength=8)
+    assert chisquare(counts).pvalue > LEAST_P
+    assert kstest((draws - first + 0.5) / inside, "uniform").pvalue > LEAST_P
+
+
+@pytest.mark.parametrize(
+    ("seconds", "window"),
+    [
+        (STEADY, 2.0),
+        (STEADY, 1.0),
+        (SLOW_FAST_SLOW, 3000.0),
+        (SLOW_FAST_SLOW, 800.0),
+        (SLOW_FAST_SLOW, 100.0),
+        (FAST_SLOW_FAST, 3000.0),
+        (np.arange(1, 5121) / 500_000, 60.0),
+        (np.concatenate([np.arange(1, 5121) / 500_000, [59.0]]), 60.0),
+    ],
+    ids=lambda value: f"{value}" if isinstance(value, float) else f"{value.size} inputs until {value[-1]}",
+)
+def test_a_second_or_more_of_enough_traffic_gives_a_full_sample(seconds, window):
+    """A window of a second or more that held far more inputs than the sample's size gives a full sample.
+
+    How many are above the cut is chance, with a mean of at least the size; so a sample may be short by some.
+    """
+    sizes = [drawn_numbers(thinned_monitor(seed, 40, seconds), window).size for seed in range(5)]
+    assert min(sizes) >= 40 - 4 * np.sqrt(40)
+
+
+def test_inputs_that_were_thinned_by_an_older_cut_stay_uniform():
+    """Inputs that waited while the cut was lowered, and were thinned by the old one, are drawn like the others."""
+    thinned, plain, size, trials = 2000, 500, 20, 400
+    of_thinned = 0
+    drawn = 0
+    for trial in range(trials):
+        rng = np.random.default_rng(trial)
+        sample = WindowSample(size, rng)
+        sample.extend(SECOND + np.arange(200), ["burst"] * 200)
+        assert sample.cut > 0.0
+        sample.extend(np.arange(10, plain + 10) * SECOND, [("plain", number) for number in range(plain)])
+        assert sample.cut == 0.0
+        waiting = [
+            Thinned(0.75, ("thinned", number)) if rng.random() >= 0.75 else Dropped(0.75) for number in range(thinned)
+        ]
+        sample.extend(np.arange(plain + 10, plain + thinned + 10) * SECOND, waiting)
+        chosen, _ = sample.between(9 * SECOND, FAR)
+        drawn += len(chosen)
+        of_thinned += sum(kind == "thinned" for kind, _ in chosen)
+    expected = thinned / (thinned + plain)
+    assert drawn == size * trials
+    assert of_thinned / drawn == pytest.approx(expected, abs=4 * np.sqrt(expected * (1 - expected) / drawn))
+
+
+def test_a_late_block_does_not_hide_that_inputs_were_thinned():
+    """A cut stays known for the newest inputs it thinned when inputs of an earlier time come after them."""
+    size, trials = 20, 300
+    shares = []
+    for trial in range(trials):
+        rng = np.random.default_rng(trial)
+        sample = WindowSample(size, rng)
+
+        def thin(first: int, count: int, rng=rng) -> list:
+            return [
+                Thinned(0.75, number) if rng.random() >= 0.75 else Dropped(0.75)
+                for number in range(first, first + count)
+            ]
+
+        sample.extend(SECOND + np.arange(200), [0] * 200)
+        assert sample.cut > 0.0
+        sample.extend(np.arange(1001, 1401) * SECOND, thin(1001, 400))
+        sample.extend(np.arange(1, 101) * SECOND, thin(1, 100))
+        sample.extend(np.arange(1401, 1501) * SECOND, list(range(1401, 1501)))
+        shares += [number <= 1400 for number in sample.between(1000 * SECOND, FAR)[0]]
+    assert np.mean(shares) == pytest.approx(0.8, abs=4 * np.sqrt(0.8 * 0.2 / len(shares)))
+
+
+def test_inputs_from_before_all_reach_are_no_error():
+    """A block that is older than what can be asked for is taken in and forgotten, also when it was thinned."""
+    sample = WindowSample(10, np.random.default_rng(0))
+    sample.extend(1000 * SECOND + np.arange(100), list(range(100)))
+    assert sample.cut > 0.0
+    sample.forget_before(2000 * SECOND)
+    sample.extend(np.array([1, 2]) * SECOND, [Thinned(sample.cut, 1), Dropped(sample.cut)])
+    sample.extend(np.array([3000]) * SECOND, [2])
+    assert sample.between(2000 * SECOND, FAR)[0] == [2]
+
+
+def test_the_thinning_ends_with_the_traffic():
+    """When traffic becomes slow again, inputs are all kept again after the next block."""
+    seconds = np.concatenate([np.arange(1, 8193) / 4096, 10 + np.arange(1, 1201)])
+    monitor = thinned_monitor(0, 40, seconds)
+    assert monitor._ledger.thinning == {}
+    shown = [event.input for event in monitor.events().events[-100:]]
+    assert shown == list(range(seconds.size - 100, seconds.size))

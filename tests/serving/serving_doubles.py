@@ -1,0 +1,300 @@
+"""Hand-written doubles of the protocols, and the waiting that tests of threads share."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import threading
+import time
+import weakref
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+from mlserve import BaselineMonitor, ModelMonitor, ModelRepository, VersionDescriber
+from mlserve.records import (
+    Baseline,
+    DriftEvent,
+    InputSample,
+    ModelMetrics,
+    ModelVersion,
+    PredictionEvent,
+    Stage,
+    VersionDescription,
+)
+from mlserve.repositories import InMemoryModelRepository
+
+PATIENCE = 30.0
+"""Seconds that a test waits for another thread before it fails: generous, since a passing test never waits so long."""
+
+
+class Gate:
+    """A place where a thread waits until the test opens it."""
+
+    def __init__(self) -> None:
+        self.reached = threading.Event()
+        self._opened = threading.Event()
+
+    def pass_through(self) -> None:
+        """Wait for the gate to open; called by the code under test."""
+        self.reached.set()
+        assert self._opened.wait(PATIENCE), "nobody opened the gate"
+
+    def wait_until_reached(self) -> None:
+        assert self.reached.wait(PATIENCE), "nobody came to the gate"
+
+    def open(self) -> None:
+        self._opened.set()
+
+
+class InThread:
+    """A call in a thread of its own, whose result or exception the test fetches."""
+
+    def __init__(self, call: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+        self._value: Any = None
+        self._error: BaseException | None = None
+
+        def run() -> None:
+            try:
+                self._value = call(*args, **kwargs)
+            except BaseException as error:
+                self._error = error
+
+        self._thread = threading.Thread(target=run, daemon=True)
+        self._thread.start()
+
+    @property
+    def is_running(self) -> bool:
+        return self._thread.is_alive()
+
+    def result(self) -> Any:
+        self._thread.join(PATIENCE)
+        assert not self._thread.is_alive(), "the call did not end"
+        if self._error is not None:
+            raise self._error
+        return self._value
+
+
+def all_at_once(count: int, call: Callable[[int], Any]) -> list[Any]:
+    """What ``call(index)`` gives in ``count`` threads that start together."""
+    barrier = threading.Barrier(count)
+
+    def run(index: int) -> Any:
+        barrier.wait(PATIENCE)
+        return call(index)
+
+    calls = [InThread(run, index) for index in range(count)]
+    return [started.result() for started in calls]
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait for what another thread is about to do, where it has no event to wait for."""
+    never = threading.Event()
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come to pass"
+        never.wait(0.001)
+
+
+def background_ended() -> None:
+    """Wait until the server's loads and refreshes under way have ended."""
+    for thread in threading.enumerate():
+        if thread.name.startswith(("mlserve-load", "mlserve-refresh")):
+            thread.join(PATIENCE)
+            assert not thread.is_alive(), f"{thread.name} did not end"
+
+
+@contextmanager
+def nothing_logged() -> Iterator[None]:
+    """No log record is made: a handler that keeps records keeps their tracebacks, and with these all locals."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(before)
+
+
+def is_garbage(reference: Callable[[], Any]) -> bool:
+    """Whether a weakly referenced object is gone once the garbage is collected."""
+    gc.collect()
+    return reference() is None
+
+
+class Answering:
+    """A callable model that answers with what it was built with; unlike a number it can be weakly referenced."""
+
+    def __init__(self, answer: Any) -> None:
+        self.answer = answer
+
+    def __call__(self, input: Any) -> Any:
+        return self.answer
+
+
+class ThreeMethodRepository(ModelRepository[Any]):
+    """The least that a repository must have, over one in memory; any method can be made to raise, any load to wait."""
+
+    def __init__(self) -> None:
+        self.inner = InMemoryModelRepository()
+        self.calls: Counter[str] = Counter()
+        self.broken: dict[str, BaseException] = {}
+        self.broken_loads: dict[str, BaseException] = {}
+        self.loads: Counter[str] = Counter()
+        self.gates: dict[str, Gate] = {}
+        self.register = self.inner.register
+        self.activate = self.inner.activate
+        self.retire = self.inner.retire
+        self.rollback = self.inner.rollback
+
+    def gate(self, version_id: str) -> Gate:
+        """The load of this version waits here from now on."""
+        return self.gates.setdefault(version_id, Gate())
+
+    def _called(self, method: str) -> None:
+        self.calls[method] += 1
+        if method in self.broken:
+            raise self.broken[method]
+
+    def get_latest_version(self) -> ModelVersion:
+        self._called("get_latest_version")
+        return self.inner.get_latest_version()
+
+    def get_active_versions(self, limit: int | None = None) -> Sequence[ModelVersion]:
+        self._called("get_active_versions")
+        return self.inner.get_active_versions(limit)
+
+    def load_model(self, version: ModelVersion) -> Any:
+        self._called("load_model")
+        self.loads[version.id] += 1
+        if version.id in self.gates:
+            self.gates[version.id].pass_through()
+        if version.id in self.broken_loads:
+            raise self.broken_loads[version.id]
+        return self.inner.load_model(version)
+
+
+class MakingRepository(ThreeMethodRepository):
+    """Registers what makes a model, makes one at each load, keeps none and can tell whether the last one is gone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.made: dict[str, weakref.ref[Any]] = {}
+
+    def load_model(self, version: ModelVersion) -> Any:
+        model = super().load_model(version)()
+        self.made[version.id] = weakref.ref(model)
+        return model
+
+
+class FullRepository(ThreeMethodRepository, VersionDescriber):
+    """The same with a generation, descriptions, stages and aliases."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.set_alias = self.inner.set_alias
+
+    @property
+    def generation(self) -> int:
+        if "generation" in self.broken:
+            raise self.broken["generation"]
+        return self.inner.generation
+
+    def describe(self, version: ModelVersion | str) -> VersionDescription:
+        self._called("describe")
+        return self.inner.describe(version)
+
+    def stage(self, version: ModelVersion | str) -> Stage:
+        self._called("stage")
+        return self.inner.stage(version)
+
+    def resolve_alias(self, alias: str) -> ModelVersion:
+        self._called("resolve_alias")
+        return self.inner.resolve_alias(alias)
+
+    def get_version(self, version_id: str) -> ModelVersion:
+        self._called("get_version")
+        return self.inner.get_version(version_id)
+
+
+class EightMethodMonitor(ModelMonitor):
+    """The least that a monitor must have: it keeps what it is told; any method can be made to raise."""
+
+    def __init__(self) -> None:
+        self.predictions: list[PredictionEvent] = []
+        self.errors: list[tuple[str, str | None]] = []
+        self.metrics = ModelMetrics()
+        self.baselines: dict[str, Baseline] = {}
+        self.broken: dict[str, BaseException] = {}
+
+    def _called(self, method: str) -> None:
+        error = self.broken.get(method, self.broken.get("*"))
+        if error is not None:
+            raise error
+
+    def record_prediction(self, event: PredictionEvent) -> None:
+        self._called("record_prediction")
+        self.predictions.append(event)
+
+    def record_prediction_error(self, kind: str, version_id: str | None) -> None:
+        self._called("record_prediction_error")
+        self.errors.append((kind, version_id))
+
+    def get_recent_metrics(self, window: timedelta) -> ModelMetrics:
+        self._called("get_recent_metrics")
+        return self.metrics
+
+    def get_model_metrics(self, version_id: str, window: timedelta) -> ModelMetrics:
+        self._called("get_model_metrics")
+        return ModelMetrics(model_version=version_id, window=window)
+
+    def get_baseline_metrics(self, version_id: str) -> ModelMetrics | None:
+        self._called("get_baseline_metrics")
+        return self.baselines.get(version_id, Baseline()).metrics
+
+    def get_recent_input_distribution(self, version_id: str, window: timedelta) -> InputSample:
+        self._called("get_recent_input_distribution")
+        raise NotImplementedError
+
+    def get_baseline_input_distribution(self, version_id: str) -> InputSample | None:
+        self._called("get_baseline_input_distribution")
+        return self.baselines.get(version_id, Baseline()).inputs
+
+    def record_drift_event(self, event: DriftEvent) -> None:
+        self._called("record_drift_event")
+
+
+class BaselineKeepingMonitor(EightMethodMonitor, BaselineMonitor):
+    """The same, with baselines that can be set; counts how often they were."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.times_set: Counter[str] = Counter()
+
+    def set_baseline(
+        self,
+        version_id: str,
+        *,
+        metrics: ModelMetrics | None = None,
+        inputs: Any = None,
+        feature_names: Sequence[str] | None = None,
+    ) -> None:
+        self._called("set_baseline")
+        self.times_set[version_id] += 1
+        known = self.baselines.get(version_id, Baseline())
+        self.baselines[version_id] = Baseline(
+            metrics=known.metrics if metrics is None else metrics, inputs=known.inputs if inputs is None else inputs
+        )
+
+    def capture_baseline(self, version_id: str, window: timedelta) -> None:
+        raise NotImplementedError
+
+
+class UnprintableError(Exception):
+    """An exception whose text cannot be had."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+    __repr__ = __str__

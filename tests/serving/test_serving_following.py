@@ -1,0 +1,544 @@
+"""Following the latest version: swaps under traffic, repositories that fail, repositories that cannot be observed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from serving_doubles import (
+    Answering,
+    FullRepository,
+    InThread,
+    ThreeMethodRepository,
+    UnprintableError,
+    all_at_once,
+    background_ended,
+    until,
+)
+
+from mlserve import CachePolicy, ErrorKind, InMemoryModelRepository, ModelServer
+from mlserve.clocks import ManualClock
+from mlserve.errors import ModelLoadFailedError, RepositoryUnavailableError, VersionNotFoundError
+from mlserve.records import HealthState
+
+Build = Callable[..., ModelServer]
+PATIENT = CachePolicy(swap_wait_ms=math.inf)
+"""The request that finds a new version waits until it is loaded, so that nothing depends on speed."""
+HURRIED = CachePolicy(swap_wait_ms=0)
+"""No request waits for a new version."""
+SECOND = timedelta(seconds=1)
+
+
+def serving(repository: Any, build: Build, **options: Any) -> ModelServer:
+    """A server that has answered with version 1, the answer of which is "old"."""
+    repository.register(Answering("old"))
+    server = build(repository, **options)
+    assert server.predict(0).value == "old"
+    return server
+
+
+# ------------------------------------------------------------------------------------------------------ slow loads
+
+
+def test_the_old_version_answers_while_the_new_one_loads(build: Build) -> None:
+    """A load that takes longer than swap_wait_ms does not keep a request: the old version answers it."""
+    repository = FullRepository()
+    server = serving(repository, build, cache=HURRIED)
+    gate = repository.gate("2")
+    repository.register(Answering("new"))
+    answers = [server.predict(0).value for _ in range(3)]
+    gate.open()
+    assert answers == ["old"] * 3
+
+
+def test_traffic_moves_when_the_load_is_ready_without_a_further_request(build: Build) -> None:
+    """A load that outlasted the request that started it swaps the version in by itself."""
+    repository = FullRepository()
+    server = serving(repository, build, cache=HURRIED)
+    gate = repository.gate("2")
+    repository.register(Answering("new"))
+    server.predict(0)
+    before = server.statistics().swaps
+    gate.open()
+    background_ended()
+    assert (before, server.statistics().swaps, server.predict(0).value) == (0, 1, "new")
+
+
+def test_others_are_answered_while_one_request_waits(build: Build) -> None:
+    """Only the request that found the new version waits for it; all others are answered by the old one."""
+    repository = FullRepository()
+    server = serving(repository, build, cache=PATIENT)
+    gate = repository.gate("2")
+    repository.register(Answering("new"))
+    first = InThread(server.predict, 0)
+    gate.wait_until_reached()
+    others = all_at_once(8, lambda i: server.predict(i).value)
+    gate.open()
+    assert (others, first.result().value) == (["old"] * 8, "new")
+
+
+@pytest.mark.parametrize("refresh_seconds", [0, 1.0])
+def test_a_version_is_waited_for_once(refresh_seconds: float, build: Build) -> None:
+    """A request that finds a load under way which was found before does not wait for it again."""
+    repository = ThreeMethodRepository()
+    policy = CachePolicy(swap_wait_ms=math.inf, refresh_seconds=refresh_seconds)
+    server = serving(repository, build, cache=policy, clock=ManualClock())
+    gate = repository.gate("2")
+    repository.register(Answering("new"))
+    refreshing = InThread(server.refresh)
+    gate.wait_until_reached()
+    answer = InThread(server.predict, 0).result().value
+    gate.open()
+    assert (answer, refreshing.result().id) == ("old", "2")
+
+
+def test_a_version_rolled_back_while_it_loads_is_not_swapped_in(build: Build) -> None:
+    """When a new version is rolled back before its load ends, it never serves."""
+    repository = FullRepository()
+    server = serving(repository, build, cache=HURRIED)
+    gate = repository.gate("2")
+    repository.register(Answering("new"))
+    server.predict(0)
+    repository.rollback()
+    server.predict(0)
+    gate.open()
+    background_ended()
+    assert [server.predict(0).value for _ in range(3)] == ["old"] * 3
+
+
+def test_a_version_overtaken_while_it_loads_is_not_swapped_in(build: Build) -> None:
+    """When a still newer version is loaded first, the late one does not take its place."""
+    repository = FullRepository()
+    server = serving(repository, build, cache=HURRIED)
+    gate = repository.gate("2")
+    repository.register(Answering("late"))
+    server.predict(0)
+    repository.register(Answering("newest"))
+    server.refresh()
+    gate.open()
+    background_ended()
+    assert server.predict(0).value == "newest"
+
+
+def test_a_late_failure_does_not_bring_the_old_version_back(build: Build) -> None:
+    """A load that fails after traffic has moved to a still newer version changes nothing, health included."""
+    repository = FullRepository()
+    server = serving(repository, build, cache=PATIENT)
+    gate = repository.gate("2")
+    repository.broken_loads["2"] = OSError("disk")
+    repository.register(Answering("broken"))
+    waiting = InThread(server.predict, 0)
+    gate.wait_until_reached()
+    repository.register(Answering("newest"))
+    server.refresh()
+    gate.open()
+    waiting.result()
+    assert server.predict(0).value == "newest"
+    assert server.check_health().status is HealthState.HEALTHY
+
+
+def test_a_swap_loses_no_request(build: Build, repository: InMemoryModelRepository) -> None:
+    """While versions change under traffic every request succeeds, and each thread sees them in order."""
+    repository.register(Answering(1))
+    server = build(repository)
+
+    def ask(index: int) -> list[Any]:
+        if index == 0:
+            for number in range(2, 20):
+                repository.register(Answering(number))
+                server.predict(0)
+            return []
+        return [server.predict(0).value for _ in range(300)]
+
+    answers = all_at_once(5, ask)
+    assert all(None not in each and each == sorted(each) for each in answers)
+
+
+# ---------------------------------------------------------------------------------------------------- failing loads
+
+
+def test_a_new_version_that_fails_to_load_leaves_the_old_one_serving(build: Build) -> None:
+    """When the new latest version cannot be loaded, the old one goes on answering."""
+    repository = FullRepository()
+    server = serving(repository, build, cache=PATIENT)
+    repository.broken_loads["2"] = OSError("disk")
+    repository.register(Answering("new"))
+    assert [server.predict(0).value for _ in range(5)] == ["old"] * 5
+
+
+def test_health_is_degraded_while_the_new_version_cannot_be_loaded(build: Build) -> None:
+    """Health then is DEGRADED, says that version 1 answers, and why."""
+    repository = FullRepository()
+    server = serving(repository, build, cache=PATIENT)
+    repository.broken_loads["2"] = OSError("disk on fire")
+    repository.register(Answering("new"))
+    server.predict(0)
+    health = server.check_health()
+    assert (health.status, health.is_healthy, health.current_version) == (HealthState.DEGRADED, True, "1")
+    assert "disk on fire" in (health.error or "")
+
+
+def test_a_new_version_serves_once_it_can_be_loaded(build: Build) -> None:
+    """A new version that failed is tried again, and then serves; health is HEALTHY again."""
+    repository = FullRepository()
+    clock = ManualClock()
+    server = serving(repository, build, cache=PATIENT, clock=clock)
+    repository.broken_loads["2"] = OSError("disk")
+    repository.register(Answering("new"))
+    for _ in range(3):
+        server.predict(0)
+        background_ended()
+    del repository.broken_loads["2"]
+    clock.advance(timedelta(minutes=1))
+    server.predict(0)
+    background_ended()
+    assert (server.predict(0).value, server.check_health().status) == ("new", HealthState.HEALTHY)
+
+
+def test_a_failing_version_is_not_tried_for_each_request(build: Build) -> None:
+    """While the pause after failures lasts, requests cause no load."""
+    repository = FullRepository()
+    server = serving(repository, build, cache=PATIENT, clock=ManualClock())
+    repository.broken_loads["2"] = OSError("disk")
+    repository.register(Answering("new"))
+    for _ in range(20):
+        server.predict(0)
+        background_ended()
+    assert repository.loads["2"] == 2
+
+
+# ------------------------------------------------------------------------------------------ repositories that raise
+
+
+def break_method(repository: FullRepository, method: str, error: Exception) -> None:
+    repository.broken[method] = error
+
+
+@pytest.mark.parametrize(
+    ("method", "kind"),
+    [
+        ("get_latest_version", ErrorKind.RepositoryUnavailable),
+        ("load_model", ErrorKind.ModelLoadFailed),
+        ("describe", ErrorKind.ModelLoadFailed),
+    ],
+)
+@pytest.mark.parametrize("error", [OSError("down"), UnprintableError()], ids=["OSError", "unprintable"])
+def test_a_broken_repository_with_nothing_loaded(method: str, kind: ErrorKind, error: Exception, build: Build) -> None:
+    """A method that raises, with nothing loaded, gives a failed result of the kind that says what is wrong."""
+    repository = FullRepository()
+    repository.register(Answering("old"))
+    break_method(repository, method, error)
+    result = build(repository).predict(0)
+    assert (result.error.kind, result.error.exception) == (kind, error)
+
+
+@pytest.mark.parametrize("method", ["get_active_versions", "stage", "resolve_alias", "get_version"])
+def test_methods_the_latest_does_not_need_may_be_broken(method: str, build: Build) -> None:
+    """Requests for the latest version do not need the methods by which versions are named."""
+    repository = FullRepository()
+    repository.register(Answering("old"))
+    break_method(repository, method, OSError("down"))
+    assert build(repository).predict(0).value == "old"
+
+
+@pytest.mark.parametrize(("method", "name"), [("get_active_versions", "1"), ("stage", "9"), ("resolve_alias", "x")])
+@pytest.mark.parametrize("error", [OSError("down"), UnprintableError()], ids=["OSError", "unprintable"])
+def test_naming_a_version_in_a_broken_repository(method: str, name: str, error: Exception, build: Build) -> None:
+    """A method needed to find a named version that raises gives RepositoryUnavailable, and is counted."""
+    repository = FullRepository()
+    repository.register(Answering("old"))
+    break_method(repository, method, error)
+    server = build(repository)
+    result = server.predict(0, name)
+    assert (result.error.kind, server.statistics().repository_errors) == (ErrorKind.RepositoryUnavailable, 1)
+
+
+@pytest.mark.parametrize("method", ["get_latest_version", "load_model", "describe", "generation"])
+@pytest.mark.parametrize("error", [OSError("down"), UnprintableError()], ids=["OSError", "unprintable"])
+def test_a_repository_that_breaks_leaves_the_loaded_version_serving(
+    method: str, error: Exception, build: Build
+) -> None:
+    """Whatever method begins to raise, the version that serves goes on serving."""
+    repository = FullRepository()
+    server = serving(repository, build)
+    break_method(repository, method, error)
+    if method != "generation":
+        repository.register(Answering("new"))
+    assert [server.predict(0).value for _ in range(3)] == ["old"] * 3
+
+
+@pytest.mark.parametrize("method", ["get_latest_version", "load_model", "describe"])
+def test_health_is_degraded_while_the_repository_is_broken(method: str, build: Build) -> None:
+    """With an old version serving, a repository that raises makes health DEGRADED, not UNHEALTHY."""
+    repository = FullRepository()
+    server = serving(repository, build)
+    break_method(repository, method, OSError("down"))
+    repository.register(Answering("new"))
+    assert server.check_health().status is HealthState.DEGRADED
+
+
+@pytest.mark.parametrize("method", ["get_latest_version", "load_model", "describe"])
+def test_a_repository_that_recovers_is_followed_again(method: str, build: Build) -> None:
+    """Once the method works again, the new version serves."""
+    repository, clock = FullRepository(), ManualClock()
+    server = serving(repository, build, clock=clock)
+    break_method(repository, method, OSError("down"))
+    repository.register(Answering("new"))
+    server.predict(0)
+    background_ended()
+    del repository.broken[method]
+    clock.advance(timedelta(minutes=1))
+    server.predict(0)
+    background_ended()
+    assert (server.predict(0).value, server.check_health().status) == ("new", HealthState.HEALTHY)
+
+
+def test_a_repository_that_is_down_is_not_asked_for_each_request(build: Build) -> None:
+    """While the repository cannot be asked, requests ask it once a refresh interval at most."""
+    repository, clock = FullRepository(), ManualClock()
+    server = serving(repository, build, clock=clock)
+    repository.broken["get_latest_version"] = OSError("down")
+    repository.register(Answering("new"))
+    asked = repository.calls["get_latest_version"]
+    for _ in range(20):
+        server.predict(0)
+        background_ended()
+    assert repository.calls["get_latest_version"] == asked + 1
+
+
+def test_a_server_can_be_built_on_a_repository_that_is_down(build: Build) -> None:
+    """Building a server calls nothing, so a repository whose generation raises is no obstacle."""
+    repository = FullRepository()
+    repository.register(Answering("old"))
+    repository.broken["generation"] = OSError("down")
+    server = build(repository)
+    assert server.predict(0).value == "old"
+
+
+def test_new_versions_are_followed_while_the_generation_cannot_be_read(build: Build) -> None:
+    """A generation that cannot be read means that the repository is asked, not that it is believed unchanged."""
+    repository = FullRepository()
+    repository.register(Answering("old"))
+    repository.broken["generation"] = OSError("down")
+    server = build(repository, cache=PATIENT)
+    before = server.predict(0).value
+    repository.register(Answering("new"))
+    assert (before, server.predict(0).value, server.predict(0, "1").value) == ("old", "new", "old")
+
+
+class Nonsense(ThreeMethodRepository):
+    """A repository that answers with what is no version."""
+
+    def get_latest_version(self) -> Any:
+        return None
+
+    def get_active_versions(self, limit: int | None = None) -> Any:
+        return [None]
+
+
+@pytest.mark.parametrize("version", [None, "1"])
+def test_a_repository_that_answers_nonsense_is_unavailable(version: str | None, build: Build) -> None:
+    """An answer that is no version is blamed on the repository, not on the model."""
+    assert build(Nonsense()).predict(0, version).error.kind is ErrorKind.RepositoryUnavailable
+
+
+@pytest.mark.parametrize(
+    "method", ["get_latest_version", "get_active_versions", "load_model", "describe", "generation"]
+)
+def test_health_never_raises_whatever_the_repository_does(method: str, build: Build) -> None:
+    """``check_health`` answers with a status for each method that raises, with nothing loaded."""
+    repository = FullRepository()
+    repository.register(Answering("old"))
+    break_method(repository, method, UnprintableError())
+    expected = {"get_active_versions": HealthState.HEALTHY, "generation": HealthState.HEALTHY}
+    assert build(repository).check_health().status is expected.get(method, HealthState.UNHEALTHY)
+
+
+def test_the_error_of_a_broken_repository_reaches_the_log_in_full(
+    build: Build, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The log shows the traceback of what the repository raised."""
+    repository = FullRepository()
+    repository.broken["get_latest_version"] = OSError("down")
+    build(repository).predict(0)
+    assert "in get_latest_version" in caplog.text
+
+
+# ------------------------------------------------------------------------------------- followed by time, and asked
+
+
+def test_a_repository_without_generation_is_asked_once_an_interval(build: Build) -> None:
+    """Within refresh_seconds a three-method repository is not asked, and the version known before answers."""
+    repository = ThreeMethodRepository()
+    server = serving(repository, build, clock=ManualClock())
+    repository.register(Answering("new"))
+    answers = [server.predict(0).value for _ in range(5)]
+    assert (answers, repository.calls["get_latest_version"]) == (["old"] * 5, 1)
+
+
+def test_the_refresh_is_off_the_request_path(build: Build) -> None:
+    """The first request after refresh_seconds is answered by the old version; the new one is loaded meanwhile."""
+    repository, clock = ThreeMethodRepository(), ManualClock()
+    server = serving(repository, build, clock=clock)
+    repository.register(Answering("new"))
+    clock.advance(SECOND)
+    first = server.predict(0).value
+    background_ended()
+    assert (first, server.predict(0).value) == ("old", "new")
+
+
+def test_one_refresh_an_interval_however_many_requests(build: Build) -> None:
+    """When the interval has passed, a hundred requests cause one question."""
+    repository, clock = ThreeMethodRepository(), ManualClock()
+    server = serving(repository, build, clock=clock)
+    clock.advance(SECOND)
+    all_at_once(10, lambda i: [server.predict(0) for _ in range(10)])
+    background_ended()
+    assert repository.calls["get_latest_version"] == 2
+
+
+def test_refresh_seconds_is_the_interval(build: Build) -> None:
+    """With refresh_seconds=60 nothing is asked for 59 seconds."""
+    repository, clock = ThreeMethodRepository(), ManualClock()
+    server = serving(repository, build, clock=clock, cache=CachePolicy(refresh_seconds=60))
+    clock.advance(59 * SECOND)
+    server.predict(0)
+    background_ended()
+    before = repository.calls["get_latest_version"]
+    clock.advance(SECOND)
+    server.predict(0)
+    background_ended()
+    assert (before, repository.calls["get_latest_version"]) == (1, 2)
+
+
+def test_with_refresh_seconds_of_zero_each_request_asks(build: Build) -> None:
+    """refresh_seconds=0 asks inline: a three-method repository is then followed as an observable one is."""
+    repository = ThreeMethodRepository()
+    server = serving(
+        repository, build, clock=ManualClock(), cache=CachePolicy(refresh_seconds=0, swap_wait_ms=math.inf)
+    )
+    repository.register(Answering("new"))
+    answers = [server.predict(0).value]
+    repository.rollback()
+    answers.append(server.predict(0).value)
+    assert (answers, repository.calls["get_latest_version"]) == (["new", "old"], 3)
+
+
+def test_a_name_is_looked_up_again_after_the_interval(build: Build) -> None:
+    """In a repository followed by time a retired version is refused once refresh_seconds have passed."""
+    repository, clock = ThreeMethodRepository(), ManualClock()
+    server = serving(repository, build, clock=clock)
+    repository.register(Answering("new"))
+    server.predict(0, "1")
+    repository.retire("1")
+    clock.advance(SECOND)
+    assert server.predict(0, "1").error.kind is ErrorKind.VersionNotFound
+
+
+def test_a_background_refresh_that_fails_leaves_the_version_serving(build: Build) -> None:
+    """A three-method repository that goes down is asked again each interval, and the old version answers."""
+    repository, clock = ThreeMethodRepository(), ManualClock()
+    server = serving(repository, build, clock=clock)
+    repository.broken["get_latest_version"] = OSError("down")
+    answers = []
+    for _ in range(3):
+        clock.advance(SECOND)
+        answers.append(server.predict(0).value)
+        background_ended()
+    assert (answers, server.statistics().repository_errors) == (["old"] * 3, 3)
+
+
+def test_a_version_retired_behind_the_back_is_noticed_after_the_interval(build: Build) -> None:
+    """With nothing active left, a server that follows by time answers VersionNotFound after the refresh."""
+    repository, clock = ThreeMethodRepository(), ManualClock()
+    server = serving(repository, build, clock=clock)
+    repository.retire("1")
+    clock.advance(SECOND)
+    server.predict(0)
+    background_ended()
+    assert server.predict(0).error.kind is ErrorKind.VersionNotFound
+
+
+def test_a_refresh_without_threads_is_made_by_the_caller(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When no thread can be started, the request asks the repository itself and is answered."""
+
+    def refuse(self: Any) -> None:
+        raise RuntimeError("can't start new thread")
+
+    repository, clock = ThreeMethodRepository(), ManualClock()
+    server = serving(repository, build, clock=clock)
+    repository.register(Answering("new"))
+    clock.advance(SECOND)
+    monkeypatch.setattr("threading.Thread.start", refuse)
+    assert [server.predict(0).success, server.predict(0).value] == [True, "new"]
+
+
+# ---------------------------------------------------------------------------------------------------------- refresh
+
+
+def test_refresh_waits_for_the_latest_version(build: Build) -> None:
+    """``refresh`` returns the latest version once it is loaded, however long that takes."""
+    repository = ThreeMethodRepository()
+    server = serving(repository, build, clock=ManualClock(), cache=HURRIED)
+    gate = repository.gate("2")
+    repository.register(Answering("new"))
+    refreshing = InThread(server.refresh)
+    gate.wait_until_reached()
+    assert refreshing.is_running
+    gate.open()
+    assert (refreshing.result().id, server.predict(0).value) == ("2", "new")
+
+
+def test_refresh_returns_the_version_before_when_the_latest_cannot_be_loaded(build: Build) -> None:
+    """With an old version serving, ``refresh`` answers with that one when the new one fails."""
+    repository = FullRepository()
+    server = serving(repository, build)
+    repository.broken_loads["2"] = OSError("disk")
+    repository.register(Answering("new"))
+    assert server.refresh().id == "1"
+
+
+@pytest.mark.parametrize(
+    ("method", "expected"),
+    [("get_latest_version", RepositoryUnavailableError), ("load_model", ModelLoadFailedError)],
+)
+def test_refresh_raises_when_nothing_can_answer(method: str, expected: type[Exception], build: Build) -> None:
+    """With nothing loaded, ``refresh`` raises what is wrong."""
+    repository = FullRepository()
+    repository.register(Answering("old"))
+    break_method(repository, method, OSError("down"))
+    with pytest.raises(expected):
+        build(repository).refresh()
+
+
+def test_refresh_of_an_empty_repository_raises(build: Build, repository: InMemoryModelRepository) -> None:
+    """With nothing registered, ``refresh`` raises VersionNotFoundError."""
+    with pytest.raises(VersionNotFoundError):
+        build(repository).refresh()
+
+
+def test_refresh_warms_a_server_up(build: Build) -> None:
+    """After ``refresh`` the first request finds its model loaded."""
+    repository = FullRepository()
+    repository.register(Answering("yes"))
+    server = build(repository)
+    server.refresh()
+    loads = repository.loads["1"]
+    assert (loads, server.predict(0).value, repository.loads["1"]) == (1, "yes", 1)
+
+
+def test_a_flight_outlives_the_caller_that_started_it(build: Build) -> None:
+    """A load whose first caller was answered by the old version is joined by a request that names the version."""
+    repository = FullRepository()
+    server = serving(repository, build, cache=HURRIED)
+    gate = repository.gate("2")
+    repository.register(Answering("new"))
+    server.predict(0)
+    gate.wait_until_reached()
+    named = InThread(server.predict, 0, "2")
+    until(lambda: server.statistics().in_flight == 1)
+    gate.open()
+    assert (named.result().value, repository.loads["2"]) == ("new", 1)

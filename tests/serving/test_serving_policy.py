@@ -1,0 +1,88 @@
+"""Policies: what they hold by default, and that a value which cannot mean anything is refused when given."""
+
+from __future__ import annotations
+
+import math
+from datetime import timedelta
+from typing import Any
+
+import attrs
+import pytest
+
+from mlserve import CachePolicy, HealthPolicy, Limits
+from mlserve.errors import InvalidArgumentError
+
+NO_COUNTS = [0, -1, 1.5, 2.0, math.nan, math.inf, True, None, "3", [3]]
+NO_DURATIONS = [-1, -0.001, math.nan, -math.inf, None, "1", timedelta(seconds=1)]
+NO_SHARES = [-0.01, 1.01, 5, math.nan, math.inf, None, "0.05"]
+NO_WINDOWS = [timedelta(0), timedelta(seconds=-1), 300, 300.0, None, "5 min"]
+
+DURATIONS = ["refresh_seconds", "swap_wait_ms", "retry_seconds", "max_retry_seconds"]
+
+
+def refused(policy: Any, name: str, value: Any) -> bool:
+    with pytest.raises(InvalidArgumentError) as raised:
+        policy(**{name: value})
+    return raised.value.parameter == name and raised.value.value is value
+
+
+@pytest.mark.parametrize("value", NO_COUNTS, ids=repr)
+@pytest.mark.parametrize("name", ["max_loaded", "keep_active"])
+def test_a_number_of_models_is_a_whole_number_of_at_least_one(name: str, value: Any) -> None:
+    """A cache holds one, two, three, ... models."""
+    assert refused(CachePolicy, name, value)
+
+
+@pytest.mark.parametrize("value", NO_DURATIONS, ids=repr)
+@pytest.mark.parametrize("name", DURATIONS)
+def test_a_duration_of_the_cache_is_a_number_of_at_least_zero(name: str, value: Any) -> None:
+    """Seconds and milliseconds are numbers, never negative, never NaN."""
+    assert refused(CachePolicy, name, value)
+
+
+@pytest.mark.parametrize("value", NO_DURATIONS, ids=repr)
+def test_a_limit_is_a_number_of_at_least_zero(value: Any) -> None:
+    """So is the time below which a model is called on the event loop."""
+    assert refused(Limits, "inline_below_ms", value)
+
+
+@pytest.mark.parametrize("value", NO_SHARES, ids=repr)
+def test_an_error_rate_is_a_share(value: Any) -> None:
+    """An error rate lies between 0 and 1; 5 % is 0.05."""
+    assert refused(HealthPolicy, "max_error_rate", value)
+
+
+@pytest.mark.parametrize("value", NO_WINDOWS, ids=repr)
+def test_a_health_window_is_a_positive_timedelta(value: Any) -> None:
+    """A window has a unit, and a length."""
+    assert refused(HealthPolicy, "window", value)
+
+
+@pytest.mark.parametrize(("max_loaded", "keep_active"), [(1, 2), (3, 4)])
+def test_no_more_models_are_kept_than_may_be_loaded(max_loaded: int, keep_active: int) -> None:
+    """A sweep cannot leave more models than start it."""
+    with pytest.raises(InvalidArgumentError, match="keep_active"):
+        CachePolicy(max_loaded=max_loaded, keep_active=keep_active)
+
+
+def test_the_defaults_are_those_of_the_contract() -> None:
+    """More than 3 loaded leave 2; 1 s between refreshes; 50 ms for a swap; 5 % over 5 minutes; 0.5 ms inline."""
+    cache, health = CachePolicy(), HealthPolicy()
+    assert (cache.max_loaded, cache.keep_active, cache.refresh_seconds, cache.swap_wait_ms) == (3, 2, 1.0, 50.0)
+    assert (health.max_error_rate, health.window) == (0.05, timedelta(minutes=5))
+    assert Limits().inline_below_ms == 0.5
+
+
+@pytest.mark.parametrize("policy", [CachePolicy(), HealthPolicy(), Limits()], ids=lambda policy: type(policy).__name__)
+def test_a_policy_cannot_be_changed(policy: Any) -> None:
+    """A server can rely on the policy it was given."""
+    field = attrs.fields(type(policy))[0].name
+    with pytest.raises(attrs.exceptions.FrozenInstanceError):
+        setattr(policy, field, getattr(policy, field))
+
+
+@pytest.mark.parametrize("policy", [CachePolicy, HealthPolicy, Limits])
+def test_a_policy_is_written_with_names(policy: Any) -> None:
+    """Numbers without a name could mean anything: parameters are given by keyword."""
+    with pytest.raises(TypeError):
+        policy(3)
