@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 
 import attrs
 import numpy as np
@@ -51,8 +50,8 @@ class CategoryComparison:
 
 def compare_categories(before: Column, after: Column) -> CategoryComparison:
     """Compare two samples of categories, each of at least one row."""
-    first, second = Counter(before.values.tolist()), Counter(after.values.tolist())
-    n, m = len(before.values), len(after.values)
+    first, second = before.category_counts(), after.category_counts()
+    n, m = before.size, after.size
     names = list(first | second)
     counts = np.array([[first[name] for name in names], [second[name] for name in names]], np.float64)
     statistic, p_value, freedom = _homogeneity(counts, n, m)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from numbers import Real
@@ -39,27 +40,67 @@ class Column:
 
     Attributes:
         kind: How it is compared.
-        values: For ordered kinds numbers, shape ``(n,)``, NaN where missing, a time as seconds since 1970; else
-            objects, None where missing.
+        size: Number of rows.
+        values: For ordered kinds numbers, shape ``(size,)``, NaN where missing, a time as seconds since 1970; else None.
+        counts: For the other kinds how often each category occurs, None for missing values; else None.
         is_integral: Whether it was given as integers.
     """
 
     kind: Kind
-    values: npt.NDArray[Any]
+    size: int
+    values: npt.NDArray[Any] | None = None
+    counts: Counter[Any] | None = None
     is_integral: bool = False
 
-    def as_categories(self, kind: Kind = Kind.CATEGORICAL) -> Column:
+    @classmethod
+    def ordered(cls, values: npt.NDArray[Any], kind: Kind = Kind.NUMERIC) -> Column:
+        """A column of numbers or times."""
+        return cls(kind, values.size, values, is_integral=values.dtype.kind in "iu")
+
+    @classmethod
+    def counted(cls, counts: Counter[Any], kind: Kind = Kind.CATEGORICAL) -> Column:
+        """A column of categories."""
+        return cls(kind, counts.total(), counts=counts)
+
+    @property
+    def is_all_missing(self) -> bool:
+        """Whether it holds no value at all."""
+        if self.values is not None:
+            return self.values.dtype.kind == "f" and bool(np.isnan(self.values).all())
+        return self.category_counts()[None] == self.size
+
+    def category_counts(self) -> Counter[Any]:
+        """How often each value occurs, None for missing ones."""
+        if self.counts is not None:
+            return self.counts
+        assert self.values is not None
+        values, counts = np.unique(self.values, return_counts=True)
+        counted = Counter(dict(zip(values.tolist(), counts.tolist(), strict=True)))
+        return _with_none(counted)
+
+    def as_categories(self) -> Column:
         """The same values as categories."""
-        if not self.kind.is_ordered:
-            return attrs.evolve(self, kind=kind)
-        values = self.values.astype(object)
-        values[np.isnan(self.values.astype(np.float64))] = None
-        return Column(kind, values)
+        return Column.counted(self.category_counts())
 
     def as_text(self) -> Column:
         """The same values as categories named by their text: what is left to compare when the type changed."""
-        values = [None if value is None else str(value) for value in self.as_categories().values]
-        return Column(Kind.CATEGORICAL, _objects(values))
+        counts: Counter[Any] = Counter()
+        for value, count in self.category_counts().items():
+            counts[None if value is None else str(value)] += count
+        return Column.counted(counts)
+
+    def as_numbers(self) -> Column:
+        """Booleans as 0 and 1; their order is lost, which no test here looks at."""
+        if self.counts is None:
+            return self
+        values = [np.nan if value is None else float(value) for value in self.counts.elements()]
+        return Column.ordered(np.array(values, np.float64))
+
+    def emptied(self, size: int) -> Column:
+        """A column of this kind whose values are all missing."""
+        if self.kind.is_ordered:
+            return Column.ordered(np.full(size, np.nan), self.kind)
+        return Column.counted(Counter({None: size}), self.kind)
 
 
 @attrs.frozen(eq=False)
@@ -89,9 +130,7 @@ class Table:
         if self.matrix is None:
             return self.columns[index]
         values = self.matrix[:, index]
-        if values.dtype.kind == "b":
-            return Column(Kind.BOOLEAN, values.astype(object))
-        return Column(Kind.NUMERIC, values, is_integral=values.dtype.kind in "iu")
+        return _boolean(values) if values.dtype.kind == "b" else Column.ordered(values)
 
 
 def table(parameter: str, value: Any, names: Sequence[str] | None) -> Table:
@@ -118,7 +157,7 @@ def table(parameter: str, value: Any, names: Sequence[str] | None) -> Table:
         )
     checked_feature_names(chosen, len(chosen))
     columns = tuple(column(parameter, name, found[name]) for name in chosen)
-    sizes = {len(one.values) for one in columns}
+    sizes = {one.size for one in columns}
     if len(sizes) > 1:
         raise InvalidArgumentError(parameter, sorted(sizes), "columns of one length")
     return Table(chosen, sizes.pop() if sizes else 0, None, columns)
@@ -183,18 +222,23 @@ def column(parameter: str, name: str, value: Any) -> Column:
         raise InvalidArgumentError(parameter, array.shape, f"one value a row in column {name!r}")
     kind = array.dtype.kind
     if kind == "b":
-        return Column(Kind.BOOLEAN, array.astype(object))
+        return _boolean(array)
     if kind == "m":
-        return Column(Kind.NUMERIC, _seconds(array, np.timedelta64(1, "us")))
+        return Column.ordered(_seconds(array, np.timedelta64(1, "us")))
     if kind in NUMBER_KINDS:
-        return Column(Kind.NUMERIC, array, is_integral=kind in "iu")
+        return Column.ordered(array)
     if kind == "M":
-        return Column(Kind.DATETIME, _seconds(array - np.datetime64(0, "us"), np.timedelta64(1, "us")))
+        return Column.ordered(_seconds(array - np.datetime64(0, "us"), np.timedelta64(1, "us")), Kind.DATETIME)
     if kind in "US":
-        return Column(Kind.CATEGORICAL, array.astype(object))
+        return Column.counted(Counter(array.tolist()))
     if kind == "O":
         return _object_column(parameter, name, array)
     raise InvalidArgumentError(parameter, array.dtype, f"numbers, text, booleans or times in column {name!r}")
+
+
+def _boolean(array: npt.NDArray[Any]) -> Column:
+    true = int(array.sum())
+    return Column.counted(Counter({True: true, False: array.size - true}), Kind.BOOLEAN)
 
 
 def _seconds(spans: npt.NDArray[Any], unit: np.timedelta64) -> npt.NDArray[np.float64]:
@@ -203,26 +247,40 @@ def _seconds(spans: npt.NDArray[Any], unit: np.timedelta64) -> npt.NDArray[np.fl
 
 
 def _object_column(parameter: str, name: str, array: npt.NDArray[Any]) -> Column:
-    values = [None if _is_missing(value) else value for value in array.tolist()]
-    present = [value for value in values if value is not None]
-    types = set(map(type, present))
-    if all(issubclass(one, (bool, np.bool_)) for one in types):
-        # Nothing but missing values is a column of missing numbers.
-        return Column(Kind.BOOLEAN, _objects(values)) if present else Column(Kind.NUMERIC, np.full(len(values), np.nan))
-    if all(issubclass(one, Real) for one in types):
-        try:
-            return Column(Kind.NUMERIC, np.array([np.nan if value is None else value for value in values], np.float64))
-        except OverflowError as error:
-            raise InvalidArgumentError(parameter, name, "numbers that fit a float64 in every column") from error
-    if all(issubclass(one, (date, np.datetime64)) for one in types):
-        return Column(Kind.DATETIME, _times(parameter, name, values))
-    unhashable = next((one for one in present if not _is_hashable(one)), None)
-    if unhashable is not None:
+    values = array.tolist()
+    try:
+        # The distinct values tell all that must be known of them, and there are few.
+        counts = _with_none(Counter(values))
+    except TypeError as error:
+        held = next(value for value in values if not _is_hashable(value))
         raise InvalidArgumentError(
-            parameter, unhashable, f"values that can be told apart; column {name!r} holds {type(unhashable).__name__}",
+            parameter, held, f"values that can be told apart; column {name!r} holds {type(held).__name__}",
             hint="Take it apart into columns of its own, or leave it out.",
-        )  # fmt: skip
-    return Column(Kind.CATEGORICAL, _objects(values))
+        ) from error  # fmt: skip
+    types = {type(value) for value in counts if value is not None}
+    if types and all(issubclass(one, (bool, np.bool_)) for one in types):
+        return Column.counted(counts, Kind.BOOLEAN)
+    if all(issubclass(one, Real) for one in types):
+        # Nothing but missing values is a column of missing numbers.
+        return Column.ordered(_numbers(parameter, name, values))
+    if all(issubclass(one, (date, np.datetime64)) for one in types):
+        return Column.ordered(_times(parameter, name, values), Kind.DATETIME)
+    return Column.counted(counts)
+
+
+def _with_none(counts: Counter[Any]) -> Counter[Any]:
+    """The same counts with every kind of missing value under None."""
+    missing = [value for value in counts if value is not None and _is_missing(value)]
+    for value in missing:
+        counts[None] += counts.pop(value)
+    return counts
+
+
+def _numbers(parameter: str, name: str, values: list[Any]) -> npt.NDArray[np.float64]:
+    try:
+        return np.array([np.nan if _is_missing(value) else value for value in values], np.float64)
+    except OverflowError as error:
+        raise InvalidArgumentError(parameter, name, "numbers that fit a float64 in every column") from error
 
 
 def _times(parameter: str, name: str, values: list[Any]) -> npt.NDArray[np.float64]:
@@ -251,16 +309,8 @@ def _is_missing(value: Any) -> bool:
 
 
 def _is_hashable(value: Any) -> bool:
-    if not isinstance(value, Hashable):
-        return False
     try:
         hash(value)
     except TypeError:
         return False
     return True
-
-
-def _objects(values: list[Any]) -> npt.NDArray[Any]:
-    array = np.empty(len(values), object)
-    array[:] = values
-    return array

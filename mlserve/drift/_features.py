@@ -103,14 +103,14 @@ def _compared(before: Table, after: Table, declared: frozenset[str], policy: Dri
         first, second = _matched(before.column(index), after.column(index), name in declared, policy)
         if first.kind.is_ordered:
             pairs[index] = first, second
-            groups.setdefault((first.values.dtype.str, second.values.dtype.str), []).append(index)
+            groups.setdefault((_dtype(first), _dtype(second)), []).append(index)
         else:
             found[index] = _categorical(name, first, second, policy)
     for indices in groups.values():
         if before.matrix is not None and after.matrix is not None and len(indices) == before.n_features:
             reference, current = before.matrix, after.matrix
         else:
-            reference, current = (np.column_stack([pairs[index][side].values for index in indices]) for side in (0, 1))
+            reference, current = (_stacked([pairs[index][side] for index in indices]) for side in (0, 1))
         if reference.dtype.kind != current.dtype.kind:
             # Integers against floats: equal as far as a float can tell.
             reference, current = reference.astype(np.float64), current.astype(np.float64)
@@ -128,33 +128,29 @@ def _matched(first: Column, second: Column, is_declared: bool, policy: DriftPoli
         if first.is_integral and second.is_integral and _has_few_values(first, policy):
             return first.as_categories(), second.as_categories()
         return first, second
-    for one, other in ((first, second), (second, first)):
-        if _is_all_missing(one):
-            # A column without values has no kind of its own.
-            empty = np.full(one.values.size, np.nan if other.kind.is_ordered else None, other.values.dtype)
-            replaced = Column(other.kind, empty)
-            return (replaced, other) if one is first else (other, replaced)
+    # A column without values has no kind of its own.
+    if first.is_all_missing:
+        return second.emptied(first.size), second
+    if second.is_all_missing:
+        return first, first.emptied(second.size)
     if {first.kind, second.kind} == {Kind.BOOLEAN, Kind.NUMERIC}:
-        return _as_numbers(first), _as_numbers(second)
+        return first.as_numbers(), second.as_numbers()
     return first.as_text(), second.as_text()
+
+
+def _stacked(columns: Sequence[Column]) -> npt.NDArray[Any]:
+    # Feature by feature in memory, as the test wants them.
+    return np.stack([column.values for column in columns if column.values is not None]).T
+
+
+def _dtype(column: Column) -> str:
+    return "" if column.values is None else column.values.dtype.str
 
 
 def _has_few_values(column: Column, policy: DriftPolicy) -> bool:
     # Most columns show in their first rows that they have many values.
-    limit = policy.max_categories
-    return len(set(column.values[: 4 * limit].tolist())) <= limit and np.unique(column.values).size <= limit
-
-
-def _is_all_missing(column: Column) -> bool:
-    if column.kind.is_ordered:
-        return column.values.dtype.kind == "f" and bool(np.isnan(column.values).all())
-    return all(value is None for value in column.values)
-
-
-def _as_numbers(column: Column) -> Column:
-    if column.kind is Kind.NUMERIC:
-        return column
-    return Column(Kind.NUMERIC, np.array([np.nan if value is None else value for value in column.values], np.float64))
+    limit, values = policy.max_categories, column.values
+    return values is not None and len(set(values[: 4 * limit].tolist())) <= limit and np.unique(values).size <= limit
 
 
 def _ordered(
@@ -200,7 +196,7 @@ def _ordered(
 
 def _categorical(name: str, before: Column, after: Column, policy: DriftPolicy) -> FeatureDrift:
     found = compare_categories(before, after)
-    n, m = len(before.values), len(after.values)
+    n, m = before.size, after.size
     effect, categories = found.total_variation, found.n_categories
     radius = sum(total_variation_radius(size, categories, policy.alpha / 2) for size in (n, m))
     is_boolean = before.kind is Kind.BOOLEAN and after.kind is Kind.BOOLEAN
@@ -230,7 +226,7 @@ def _categorical(name: str, before: Column, after: Column, policy: DriftPolicy) 
 
 
 def _category_status(before: Column, after: Column, categories: int) -> FeatureStatus:
-    if _is_all_missing(before) or _is_all_missing(after):
+    if before.is_all_missing or after.is_all_missing:
         return FeatureStatus.EMPTY
     return FeatureStatus.CONSTANT if categories == 1 else FeatureStatus.OK
 
@@ -242,7 +238,7 @@ def _category_direction(effect: float, missing_change: float, before: Column, af
         return "missing"
     if not is_boolean:
         return "changed"
-    shares = [float(np.mean([value is not None and bool(value) for value in one.values])) for one in (before, after)]
+    shares = [one.category_counts()[True] / one.size for one in (before, after)]
     return "up" if shares[1] > shares[0] else "down"
 
 
