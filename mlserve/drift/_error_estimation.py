@@ -64,9 +64,9 @@ class DirectErrorEstimator:
     becomes wrong at the same inputs, and answers as if nothing had happened. Values beyond the reference's range count
     as its outermost decile, so that it does not see extrapolation either. Steps add up over features: an error that
     only a combination of features explains is averaged out. The penalty pulls towards the reference's mean: few rows
-    and a far shift give an estimate that goes part of the way only. In simulations 97 to 100 % of realised values lay in
-    their bands with 1,000 rows or more and a moderate shift, 92 % with a strong one; with 100 rows 98 % without a shift,
-    but 79 % with one. A band bounds the error of *one* window, and no estimate replaces labels.
+    and a far shift give an estimate that goes part of the way only. In simulations 97 to 100 % of realised values lay
+    in their bands with 1,000 rows or more and a moderate shift, 92 % with a strong one; with 100 rows 98 % without a
+    shift, but 79 % with one. A band bounds the error of *one* window, and no estimate replaces labels.
 
     Time grows with n·d² and d³ for d features, memory with d²: a second for 20,000 rows of 50, half a minute for 10,000
     rows of 200.

@@ -25,7 +25,7 @@ class RecentRequests:
     *Thread safety*: none; the owner locks.
 
     Args:
-        capacity: Rows to hold; 54 bytes each.
+        capacity: Rows to hold; 49 bytes each.
         hand_on: Called with the positions ``[0, n)`` that are about to be forgotten.
     """
 

@@ -107,10 +107,6 @@ class Recorder:
         except Exception as error:
             self.failed(error)
 
-    def reset_threads(self) -> None:
-        """A new lock: in a forked child nobody would release one that was held."""
-        self._lock = threading.Lock()
-
     def failed(self, error: BaseException) -> None:
         """Count an exception of the monitor; log it, but not more often than once a minute."""
         now = self._monotonic()

@@ -5,7 +5,8 @@
 Each import happens in a fresh interpreter, which times it and says how long it took; starting Python is not counted.
 The contenders alternate, so that a slow moment of the machine meets both; the median counts. Bytecode is kept in a
 folder of the benchmark's own, which a first round that is not counted fills, so that neither side is compiled again
-and again where the environment forbids writing it.
+and again where the environment forbids writing it. BLAS is told to start no threads: that takes longer the busier the
+machine is, and would drown the difference.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ CONTENDERS = (GROUND, "import mlserve")
 def milliseconds(statement: str, bytecode: str) -> float:
     command = [sys.executable, "-c", TIMED.format(statement=statement), str(ROOT)]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    environment["PYTHONPYCACHEPREFIX"] = bytecode
+    environment.update(PYTHONPYCACHEPREFIX=bytecode, OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1")
     return float(subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout) * 1000.0
 
 

@@ -129,10 +129,10 @@ def main() -> None:
 
     figures: dict[str, Any] = {"cost": costs(arguments.quick), "kswin": against_kswin(arguments.quick)}
     cost = figures["cost"]
-    print(f"{ROWS} rows × {FEATURES} features: {cost['chunk_ms']:.1f} ms a chunk, "
-          f"{cost['chunk_ms_a_feature']:.3f} ms a feature, {cost['million_values_a_second']:.2f} million values/s")  # fmt: skip
-    print(f"one row × {FEATURES} features: {cost['single_row_us']:.0f} µs; "
-          f"building from {REFERENCE} rows: {cost['build_ms']:.0f} ms")  # fmt: skip
+    print("{0} rows × {1} features: {chunk_ms:.1f} ms a chunk, {chunk_ms_a_feature:.3f} ms a feature, "
+          "{million_values_a_second:.2f} million values/s".format(ROWS, FEATURES, **cost))  # fmt: skip
+    print("one row × {0} features: {single_row_us:.0f} µs; building from {1} rows: {build_ms:.0f} ms"
+          .format(FEATURES, REFERENCE, **cost))  # fmt: skip
     if figures["kswin"] is None:
         print("river is not installed: no ratio to KSWIN")
     else:

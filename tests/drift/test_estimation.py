@@ -101,7 +101,7 @@ def test_derivatives_are_differences(window):
             moved = p.copy()
             moved[row] += sign * step
             ends.append(_metrics(moved, predicted, scores, True)[name][0])
-        if 0 < min(ends) and max(ends) < 1:
+        if min(ends) > 0 and max(ends) < 1:
             assert found[name][1][row] == pytest.approx((ends[0] - ends[1]) / (2 * step), abs=1e-6)
 
 

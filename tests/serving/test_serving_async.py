@@ -380,11 +380,11 @@ def cancelled(server: ModelServer, input: Any, ready: Callable[[], Any], version
 
 def test_a_cancelled_coroutine_model_gives_its_lease_back(serve: Build) -> None:
     """Cancelling a caller ends the coroutine, releases the model and counts as cancelled, not as failed."""
-    server = serve(lambda x: forever())
 
-    async def forever() -> None:
+    async def forever(input: Any) -> None:
         await asyncio.Event().wait()
 
+    server = serve(forever)
     cancelled(server, 0, lambda: until(lambda: server.statistics().leases.get("1") == 1))
     found = server.statistics()
     assert (found.accepted, found.answered, found.cancelled, found.failed, found.in_flight) == (1, 0, 1, 0, 0)
@@ -478,14 +478,15 @@ def test_a_version_loaded_for_a_lost_caller_goes_at_the_next_health_check(build:
 
 def test_the_counters_balance_after_cancellations(serve: Build) -> None:
     """Of many requests, some cancelled, accepted == answered + cancelled."""
-    server = serve(lambda x: passing(x))
 
-    async def passing(input: int) -> int:
+    async def model(input: int) -> int:
         if input % 3 == 0:
             await asyncio.Event().wait()
         if input % 3 == 1:
             raise ValueError
         return input
+
+    server = serve(model)
 
     async def ask() -> None:
         tasks = [asyncio.create_task(server.apredict(number)) for number in range(90)]

@@ -11,6 +11,7 @@ import pytest
 from serving_doubles import (
     Answering,
     FullRepository,
+    Gate,
     InThread,
     ThreeMethodRepository,
     UnprintableError,
@@ -542,3 +543,87 @@ def test_a_flight_outlives_the_caller_that_started_it(build: Build) -> None:
     until(lambda: server.statistics().in_flight == 1)
     gate.open()
     assert (named.result().value, repository.loads["2"]) == ("new", 1)
+
+
+# ------------------------------------------------------------------------------------------------ close encounters
+
+
+class Interrupted(FullRepository):
+    """Does something else, once, in the middle of a call: what another thread could do at that moment."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.before_answering: Callable[[], Any] | None = None
+        self.at_generation: list[Callable[[], Any]] = []
+
+    @property
+    def generation(self) -> int:
+        if self.at_generation:
+            self.at_generation.pop(0)()
+        return super().generation
+
+    def get_latest_version(self) -> Any:
+        latest = super().get_latest_version()
+        interrupt, self.before_answering = self.before_answering, None
+        if interrupt is not None:
+            interrupt()
+        return latest
+
+
+def test_an_answer_that_was_overtaken_changes_nothing(build: Build) -> None:
+    """When the repository's answer arrives after a newer one has been served, the newer version goes on serving."""
+    repository = Interrupted()
+    server = serving(repository, build, cache=PATIENT)
+
+    def meanwhile() -> None:
+        repository.register(Answering("newest"))
+        server.refresh()
+
+    repository.register(Answering("new"))
+    repository.before_answering = meanwhile
+    server.predict(0)
+    assert [server.predict(0).value for _ in range(3)] == ["newest"] * 3
+
+
+def test_a_version_that_landed_meanwhile_is_not_loaded_again(build: Build) -> None:
+    """A request that looks for its version just before another has loaded it uses that load."""
+    repository = Interrupted()
+    server = serving(repository, build, cache=PATIENT)
+    repository.register(Answering("new"))
+    repository.before_answering = lambda: server.predict(0, "2")
+    assert (server.predict(0).value, repository.loads["2"]) == ("new", 1)
+
+
+def test_a_retry_that_another_request_began_is_not_begun_again(build: Build) -> None:
+    """A request that finds the pause over just when another has tried again goes on with the old version."""
+    repository = Interrupted()
+    server = serving(repository, build, cache=PATIENT, clock=ManualClock())
+    repository.broken_loads["2"] = OSError("disk")
+    repository.register(Answering("new"))
+    server.predict(0)
+    background_ended()
+    # The first reading is the short way's, the second is made after the current version was looked at.
+    repository.at_generation = [lambda: None, server.refresh]
+    assert (server.predict(0).value, repository.loads["2"]) == ("old", 2)
+
+
+def test_a_slow_repository_holds_up_one_request(build: Build) -> None:
+    """While one request asks a repository that is slow to answer, the others are answered by the old version."""
+    repository, gate = Interrupted(), Gate()
+    server = serving(repository, build, cache=PATIENT)
+    repository.register(Answering("new"))
+    repository.before_answering = gate.pass_through
+    first = InThread(server.predict, 0)
+    gate.wait_until_reached()
+    others = [server.predict(0).value for _ in range(3)]
+    gate.open()
+    assert (others, first.result().value) == (["old"] * 3, "new")
+
+
+def test_an_error_with_a_kind_that_the_repository_raises_keeps_it(build: Build) -> None:
+    """A repository that raises a ServingError while a name is looked up has said what is wrong itself."""
+    repository = FullRepository()
+    repository.register(Answering("old"))
+    repository.broken["get_active_versions"] = RepositoryUnavailableError("asleep until Monday.")
+    error = build(repository).predict(0, "1").error
+    assert (error.kind, error.message) == (ErrorKind.RepositoryUnavailable, "asleep until Monday.")

@@ -204,8 +204,9 @@ def test_a_repository_may_fork(build: Build) -> None:
     try:
         result = server.predict(0)
     except BaseException as error:
+        raised = repr(error)
         if repository.child == 0:
-            report(write_end, lambda: repr(error))
+            report(write_end, lambda: raised)
         raise
     if repository.child == 0:
         report(write_end, lambda: (result.success, server.statistics().in_flight))

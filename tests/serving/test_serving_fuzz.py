@@ -37,7 +37,7 @@ ARRAYS = st.one_of(
     lambda dtype: np_st.arrays(
         dtype,
         np_st.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=5),
-        elements=SCALARS if dtype == object else None,
+        elements=SCALARS if dtype.hasobject else None,
     )
 )  # fmt: skip
 ROWS = np_st.arrays(np.float64, 4, elements=st.floats()) | st.lists(st.floats(), min_size=4, max_size=4)

@@ -85,6 +85,15 @@ def test_a_version_that_may_not_be_served_is_not_found(name: Any, kind: type, bu
     assert (result.success, result.error.kind) == (False, ErrorKind.VersionNotFound)
 
 
+def test_an_alias_of_a_version_that_may_not_be_served(repository: InMemoryModelRepository, build: Build) -> None:
+    """An alias that points at a candidate or a retired version is refused, and the message says why."""
+    repository.register(one)
+    candidate = repository.register(two, activate=False)
+    repository.set_alias("next", candidate.id)
+    error = build(repository).predict(0, "next").error
+    assert (error.kind, error.version_id, "CANDIDATE" in error.message) == (ErrorKind.VersionNotFound, "2", True)
+
+
 def test_a_version_of_nowhere_is_not_found(repository: InMemoryModelRepository, build: Build) -> None:
     """A ModelVersion that the repository never gave out is refused like an unknown id."""
     repository.register(one)

@@ -227,6 +227,16 @@ def test_the_exception_of_a_validator_is_kept(serve: Build) -> None:
     assert "must be positive" in error.message
 
 
+def test_a_validator_may_raise_an_error_with_a_kind(serve: Build) -> None:
+    """An InvalidInputError that a validator raises is passed on as it is."""
+
+    def refuse(input: Any) -> None:
+        raise InvalidInputError("too tall", field="height")
+
+    error = serve(len, server={"validator": refuse}).predict([1]).error
+    assert (error.message, error.field, error.exception) == ("too tall", "height", None)
+
+
 def test_a_validator_that_raises_nonsense_refuses_the_input(serve: Build) -> None:
     """An exception without readable text is still a refusal."""
 

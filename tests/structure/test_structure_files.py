@@ -15,6 +15,7 @@ FOLDERS = ("mlserve", "tests", "docs", "examples", ".ci")
 TEXT = frozenset(
     {".cfg", ".css", ".html", ".ini", ".ipynb", ".md", ".py", ".rst", ".sh", ".toml", ".txt", ".yaml", ".yml", ""}
 )
+WITHOUT_SUFFIX = frozenset({".gitignore", "LICENSE", "run"})
 BUILT = frozenset({"_build", "__pycache__", "output"})
 # Put together here, so that this file does not hold them.
 UNFINISHED = re.compile(rf"\b({'|'.join(('TO' + 'DO', 'FIX' + 'ME', 'XX' + 'X', 'TB' + 'D'))})\b")
@@ -24,7 +25,8 @@ def text_files() -> list[Path]:
     """The repository's own files of text."""
     found = [path for path in ROOT.iterdir() if path.is_file()]
     found += [path for folder in FOLDERS for path in (ROOT / folder).rglob("*") if path.is_file()]
-    return sorted(path for path in found if path.suffix in TEXT and not BUILT & set(path.parts))
+    own = (path for path in found if not BUILT & set(path.relative_to(ROOT).parts))
+    return sorted(path for path in own if path.suffix in TEXT or path.name in WITHOUT_SUFFIX)
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
