@@ -137,7 +137,7 @@ schema from data that has them.
                 hint="Encode text and categories first.",
             )  # fmt: skip
         samples = array if array.ndim > 1 else array[np.newaxis]
-        flat = samples.reshape(len(samples), -1)
+        flat = samples.reshape(len(samples), prod(samples.shape[1:]))
         with np.errstate(over="ignore"):  # long doubles beyond the range of a double
             filled = flat.astype(np.float64)
         finite = np.isfinite(filled)
@@ -380,4 +380,6 @@ def _record_rows(records: Sequence[Mapping[Any, Any]], count: int) -> tuple[npt.
         rows[index] = [record[name] for name in names]
     is_numeric = all(type(value) in _NUMBERS for value in rows.flat)
     labels = tuple(str(name) for name in names)
+    if len(set(labels)) < len(labels):  # 1 and "1"
+        labels = ()
     return (rows.astype(np.float64) if is_numeric else rows), labels, count - len(kept)

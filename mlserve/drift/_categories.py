@@ -14,6 +14,9 @@ SMALLEST_EXPECTED = 5.0
 """Categories expected less often than this in either sample are tested together, since the chi-square distribution is
 too far from theirs (Cochran, "Some methods for strengthening the common χ² tests", Biometrics 10, 1954)."""
 
+SHARES_KEPT = 10
+"""Categories whose shares are told, at most."""
+
 UNSEEN_NAMED = 5
 """Categories never seen before that are named, at most."""
 
@@ -28,6 +31,7 @@ class CategoryComparison:
         degrees_of_freedom: Categories tested, less one.
         total_variation: ½·Σ|p − q|, in [0, 1].
         n_categories: Categories in either sample.
+        shares: The commonest categories of both, with their share in each.
         unseen: The commonest categories of the second sample that the first does not have.
         unseen_count: Rows of the second sample in such categories.
         unseen_p_value: The chance that none of these rows fell in the first sample if both had one distribution:
@@ -41,6 +45,7 @@ class CategoryComparison:
     degrees_of_freedom: int
     total_variation: float
     n_categories: int
+    shares: tuple[tuple[str, float, float], ...]
     unseen: tuple[str, ...]
     unseen_count: int
     unseen_p_value: float
@@ -63,6 +68,10 @@ def compare_categories(before: Column, after: Column) -> CategoryComparison:
         degrees_of_freedom=freedom,
         total_variation=min(1.0, 0.5 * float(np.abs(counts[0] / n - counts[1] / m).sum())),
         n_categories=len(names),
+        shares=tuple(
+            ("(missing)" if name is None else str(name), first[name] / n, second[name] / m)
+            for name, _ in (first + second).most_common(SHARES_KEPT)
+        ),
         unseen=tuple(str(name) for name, _ in unseen[:UNSEEN_NAMED]),
         unseen_count=unseen_count,
         unseen_p_value=all_in_second(unseen_count, n, m),

@@ -25,6 +25,10 @@ MISSING_SHARE = 0.5
 """A feature moved in the direction "missing" when the change of its missing rate is at least this share of its
 effect."""
 
+MEDIAN = np.array([0.5])
+SHOWN = np.linspace(0.0, 1.0, 21)
+"""Levels at which a feature's distribution is kept for the picture of it."""
+
 
 def compare_inputs(
     baseline: Any,
@@ -187,8 +191,10 @@ def _ordered(
                 reference_missing_rate=missing_before,
                 current_missing_rate=missing_after,
                 missing_rate_p_value=_rates_p_value(missing_before, n, missing_after, m),
-                reference_median=_median(before),
-                current_median=_median(after),
+                reference_median=_quantiles(before, MEDIAN)[0] if before.size else None,
+                current_median=_quantiles(after, MEDIAN)[0] if after.size else None,
+                reference_quantiles=_quantiles(before, SHOWN),
+                current_quantiles=_quantiles(after, SHOWN),
             )
         )
     return features
@@ -219,6 +225,7 @@ def _categorical(name: str, before: Column, after: Column, policy: DriftPolicy) 
         reference_missing_rate=found.missing_before,
         current_missing_rate=found.missing_after,
         missing_rate_p_value=_rates_p_value(found.missing_before, n, found.missing_after, m),
+        category_shares=found.shares,
         unseen_categories=found.unseen,
         unseen_count=found.unseen_count,
         unseen_p_value=found.unseen_p_value,
@@ -243,18 +250,16 @@ def _category_direction(effect: float, missing_change: float, before: Column, af
 
 
 def _present(values: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], float]:
-    """The values that are not missing, and the share of those that are."""
-    if values.dtype.kind != "f":
-        return values, 0.0
-    gone = np.isnan(values)
-    missing = float(gone.mean())
-    return (values[~gone], missing) if missing else (values, 0.0)
+    """The values that are not missing, in order, and the share of those that are missing."""
+    ordered = np.sort(values)
+    missing = int(np.isnan(ordered).sum()) if ordered.dtype.kind == "f" else 0
+    return ordered[: ordered.size - missing], missing / ordered.size
 
 
 def _status(before: npt.NDArray[Any], after: npt.NDArray[Any]) -> FeatureStatus:
     if not before.size or not after.size:
         return FeatureStatus.EMPTY
-    if before.min() == before.max() == after.min() == after.max():
+    if before[0] == before[-1] == after[0] == after[-1]:
         return FeatureStatus.CONSTANT
     return FeatureStatus.OK
 
@@ -268,11 +273,11 @@ def _direction(distance: float, sign: int, missing_change: float) -> str:
     return "up" if sign > 0 else "down"
 
 
-def _median(values: npt.NDArray[Any]) -> float | None:
-    if not values.size:
-        return None
-    # The lower median: a value that occurred, also where the upper one is infinite.
-    return float(np.partition(values, (values.size - 1) // 2)[(values.size - 1) // 2])
+def _quantiles(ordered: npt.NDArray[Any], levels: npt.NDArray[np.float64]) -> tuple[float, ...]:
+    """Values that occurred, at or just below each level: so that infinities do no harm."""
+    if not ordered.size:
+        return ()
+    return tuple(ordered[np.floor(levels * (ordered.size - 1)).astype(np.intp)].astype(np.float64).tolist())
 
 
 def smallest_significant_distance(n: int, m: int, alpha: float) -> float:

@@ -58,7 +58,8 @@ HISTOGRAM_SHARE = 0.5
 """Of the adaptive bet this share is staked."""
 
 HISTOGRAM_DECAY = 0.995
-"""A row: the histogram remembers about 200 rows. Without forgetting a late change takes six times as long."""
+"""A row that is so many rows old counts for this to that power: the histogram remembers about 200 rows. Without
+forgetting, a late change takes six times as long."""
 
 HISTOGRAM_TOLL = math.exp(-(min(SHIFTS, key=abs) ** 2) / 2)
 """A row, once a change was found: what the weakest fixed bet loses on average when nothing changes."""

@@ -10,6 +10,7 @@ from typing import Any
 import attrs
 from typing_extensions import override
 
+from mlserve._plotting import plot_data_drift, ranked_features
 from mlserve._rendering import html_grid, html_table, number, text_grid, text_table
 from mlserve.records._values import OrderedStrEnum, aware, to_utc
 
@@ -107,6 +108,9 @@ class FeatureDrift:
         missing_rate_p_value: Of the two missing rates alone; None without data.
         reference_median: Median of the baseline's values; None without values.
         current_median: Median of the window's values; None without values.
+        reference_quantiles: The baseline's values at 0, 5, …, 100 %; empty for categories and without values.
+        current_quantiles: The window's, alike.
+        category_shares: The commonest categories with their shares in baseline and window; empty for ordered features.
         unseen_categories: The commonest categories that the baseline does not have.
         unseen_count: Rows of the window in such categories.
         unseen_p_value: The chance of so many if nothing had changed; None for ordered features.
@@ -134,6 +138,9 @@ class FeatureDrift:
     missing_rate_p_value: float | None = None
     reference_median: float | None = None
     current_median: float | None = None
+    reference_quantiles: tuple[float, ...] = ()
+    current_quantiles: tuple[float, ...] = ()
+    category_shares: tuple[tuple[str, float, float], ...] = ()
     unseen_categories: tuple[str, ...] = ()
     unseen_count: int = 0
     unseen_p_value: float | None = None
@@ -178,7 +185,7 @@ class DataDrift:
         return f"Data drift: {self.status}, severity {self.severity}, {drifted} of {len(self.features)} features"
 
     def _rows(self) -> list[tuple[str, ...]]:
-        ranked = sorted(self.features, key=lambda f: (not f.is_drift_detected, -(f.effect_size or 0.0)))
+        ranked = ranked_features(self.features)
         return [
             (
                 feature.name,
@@ -205,6 +212,14 @@ class DataDrift:
         """As plain values that JSON can hold."""
         return plain(self)
 
+    def plot(self) -> Any:
+        """Features ranked by effect, and the first ones before and after, as a matplotlib ``Figure``.
+
+        Raises:
+            MissingExtraError: matplotlib is not installed; it comes with the extra ``plot``.
+        """
+        return plot_data_drift(self)
+
 
 @attrs.frozen(kw_only=True)
 class ConceptDrift:
@@ -227,7 +242,13 @@ class ConceptDrift:
 
 @attrs.frozen(kw_only=True)
 class DriftAnalysis:
-    """The three kinds of drift of one version over one window."""
+    """The three kinds of drift of one version over one window.
+
+    Attributes:
+        performance_drift: Quality and latency.
+        data_drift: Inputs, feature by feature.
+        concept_drift: Confidence and errors.
+    """
 
     performance_drift: PerformanceDrift
     data_drift: DataDrift
@@ -311,6 +332,10 @@ class DriftDetectionResult:
     def to_dict(self) -> dict[str, Any]:
         """As plain values that JSON can hold."""
         return plain(self)
+
+    def plot(self) -> Any:
+        """``analysis.data_drift.plot()``."""
+        return self.analysis.data_drift.plot()
 
 
 def plain(record: Any) -> dict[str, Any]:

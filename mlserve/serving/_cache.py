@@ -77,6 +77,7 @@ class VersionCache:
         """Why the latest version could not be followed the last time; None when it could."""
         self.counts: Counter[str] = Counter()
         self._target: str | None = None
+        self._target_generation: float = -1
         self._keep: frozenset[str] = frozenset()
         self._loaded: dict[str, LoadedVersion] = {}
         self._failures: dict[str, _Failure] = {}
@@ -143,9 +144,13 @@ class VersionCache:
             raise
         except Exception as exception:
             return self._without_repository(exception, current, generation)
-        is_news = self._target != latest_id
-        # Before anything else: a version that was rolled back while it was loading must not be swapped in.
-        self._target = latest_id
+        with self._lock:
+            if self._target_generation > generation and self.current is not None:
+                return self.current.loaded  # a later answer of the repository was faster
+            is_news = self._target != latest_id
+            # Before anything else: a version that was rolled back while it was loading must not be swapped in.
+            if not self._target_generation > generation:
+                self._target, self._target_generation = latest_id, generation
         if current is not None and current.loaded.id == latest_id:
             self._settle(current.loaded, generation)
             return current.loaded

@@ -175,6 +175,29 @@ def test_the_report_names_the_feature_that_moved():
     assert "&lt;c&gt;" in drift._repr_html_()
 
 
+def test_the_picture_shows_what_moved():
+    """The picture ranks the features, the one that moved furthest first, and shows the first three before and after."""
+    drift = compare_inputs(mixed(500, 1), mixed(400, 2, share=0.9))
+    ranking, *close = drift.plot().axes
+    assert ranking.get_yticklabels()[0].get_text() == "flag"
+    assert [axis.get_title() for axis in close][0] == "flag"
+    assert len(close) == 3
+
+
+def test_the_picture_of_nothing():
+    """A comparison without data can be drawn too."""
+    assert len(compare_inputs(np.ones((3, 2)), np.ones((3, 2))).plot().axes) == 1
+
+
+def test_quantiles_tell_the_distribution():
+    """The quantiles kept of a feature are values that occurred, from the smallest to the largest."""
+    feature = compare_inputs(BEFORE, AFTER).features[0]
+    kept = np.array(feature.reference_quantiles)
+    assert np.isin(kept, BEFORE[:, 0]).all()
+    assert (kept[0], kept[-1]) == (BEFORE[:, 0].min(), BEFORE[:, 0].max())
+    assert feature.reference_median == pytest.approx(np.quantile(BEFORE[:, 0], 0.5, method="lower"))
+
+
 def test_the_report_is_json():
     """to_dict holds nothing that JSON cannot hold, also for empty features."""
     drift = compare_inputs(np.full((40, 2), np.nan), np.full((40, 2), np.inf))
