@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from mlserve.errors import MissingExtraError
@@ -17,6 +18,8 @@ RANKED = 15
 
 CLOSE_UP = 3
 """Features shown before and after."""
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 DRIFTED, CALM, BEFORE = "#c0392b", "#95a5a6", "#2c6fbb"
 
@@ -92,7 +95,15 @@ def _draw_feature(axis: Any, feature: FeatureDrift) -> None:
         ):
             if quantiles:
                 levels = [index / (len(quantiles) - 1) for index in range(len(quantiles))]
-                axis.plot(quantiles, levels, label=label, color=colour)
+                axis.plot(_positions(feature, quantiles), levels, label=label, color=colour)
         axis.set_ylabel("share at or below")
+        if feature.kind == "datetime":
+            axis.tick_params(axis="x", labelrotation=30)
         axis.legend(frameon=False, fontsize=8)
     axis.set_title(feature.name, fontsize=10)
+
+
+def _positions(feature: FeatureDrift, quantiles: Sequence[float]) -> Sequence[Any]:
+    if feature.kind != "datetime":
+        return quantiles
+    return [EPOCH + timedelta(seconds=seconds) for seconds in quantiles]

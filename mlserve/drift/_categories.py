@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import Any, cast
 
 import attrs
 import numpy as np
-import numpy.typing as npt
 
 from mlserve.drift._columns import Column
-
-SMALLEST_EXPECTED = 5.0
-"""Categories expected less often than this in either sample are tested together, since the chi-square distribution is
-too far from theirs (Cochran, "Some methods for strengthening the common χ² tests", Biometrics 10, 1954)."""
+from mlserve.numerics import chi_square_test, total_variation
 
 SHARES_KEPT = 10
 """Categories whose shares are told, at most."""
@@ -27,8 +24,9 @@ class CategoryComparison:
 
     Attributes:
         statistic: Pearson's χ².
-        p_value: Of χ² with ``degrees_of_freedom``; 1 where there is nothing to tell apart.
-        degrees_of_freedom: Categories tested, less one.
+        p_value: Safe where categories are rare; 1 where there is nothing to tell apart.
+        degrees_of_freedom: Categories less one.
+        method: How ``p_value`` was computed, see ``mlserve.numerics.chi_square_test``.
         total_variation: ½·Σ|p − q|, in [0, 1].
         n_categories: Categories in either sample.
         shares: The commonest categories of both, with their share in each.
@@ -43,6 +41,7 @@ class CategoryComparison:
     statistic: float
     p_value: float
     degrees_of_freedom: int
+    method: str
     total_variation: float
     n_categories: int
     shares: tuple[tuple[str, float, float], ...]
@@ -58,15 +57,16 @@ def compare_categories(before: Column, after: Column) -> CategoryComparison:
     first, second = before.category_counts(), after.category_counts()
     n, m = before.size, after.size
     names = list(first | second)
-    counts = np.array([[first[name] for name in names], [second[name] for name in names]], np.float64)
-    statistic, p_value, freedom = _homogeneity(counts, n, m)
+    counts = np.array([[first[name] for name in names], [second[name] for name in names]], np.int64)
+    test: Any = chi_square_test(counts[0], counts[1])
     unseen = [(name, count) for name, count in second.most_common() if name not in first and name is not None]
     unseen_count = sum(count for _, count in unseen)
     return CategoryComparison(
-        statistic=statistic,
-        p_value=p_value,
-        degrees_of_freedom=freedom,
-        total_variation=min(1.0, 0.5 * float(np.abs(counts[0] / n - counts[1] / m).sum())),
+        statistic=float(test.statistic),
+        p_value=float(test.pvalue),
+        degrees_of_freedom=int(test.degrees_of_freedom),
+        method=str(test.method),
+        total_variation=float(cast(float, total_variation(counts[0], counts[1]))),
         n_categories=len(names),
         shares=tuple(
             ("(missing)" if name is None else str(name), first[name] / n, second[name] / m)
@@ -78,22 +78,6 @@ def compare_categories(before: Column, after: Column) -> CategoryComparison:
         missing_before=first[None] / n,
         missing_after=second[None] / m,
     )
-
-
-def _homogeneity(counts: npt.NDArray[np.float64], n: int, m: int) -> tuple[float, float, int]:
-    from scipy.special import chdtrc
-
-    pooled = counts.sum(axis=0)
-    rare = pooled * min(n, m) / (n + m) < SMALLEST_EXPECTED
-    if rare.sum() > 1:
-        counts = np.column_stack([counts[:, ~rare], counts[:, rare].sum(axis=1)])
-        pooled = counts.sum(axis=0)
-    freedom = counts.shape[1] - 1
-    if freedom < 1:
-        return 0.0, 1.0, 0
-    expected = np.outer([n, m], pooled) / (n + m)
-    statistic = float(((counts - expected) ** 2 / expected).sum())
-    return statistic, float(chdtrc(freedom, statistic)), freedom
 
 
 def all_in_second(k: int, n: int, m: int) -> float:
@@ -118,10 +102,12 @@ def total_variation_radius(n: int, n_categories: int, alpha: float) -> float:
     Args:
         n: Size of the sample, at least 1.
         n_categories: K.
-        alpha: In (0, 1).
+        alpha: In [0, 1].
     """
     if n_categories < 2:
         return 0.0
+    if alpha <= 0:
+        return 1.0
     log_count = n_categories * math.log(2) + math.log1p(-(2.0 ** (1 - n_categories)))
     return 0.5 * math.sqrt(2 * (log_count - math.log(alpha)) / n)
 

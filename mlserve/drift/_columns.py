@@ -217,7 +217,10 @@ def column(parameter: str, name: str, value: Any) -> Column:
     Raises:
         InvalidArgumentError: They are no column, or hold what cannot be compared.
     """
-    array = np.asarray(value)
+    try:
+        array = np.asarray(value)
+    except ValueError as error:  # sequences of different lengths
+        raise InvalidArgumentError(parameter, value, f"one value a row in column {name!r} ({error})") from error
     if array.ndim != 1:
         raise InvalidArgumentError(parameter, array.shape, f"one value a row in column {name!r}")
     kind = array.dtype.kind
@@ -284,11 +287,7 @@ def _numbers(parameter: str, name: str, values: list[Any]) -> npt.NDArray[np.flo
 
 
 def _times(parameter: str, name: str, values: list[Any]) -> npt.NDArray[np.float64]:
-    moments = [value.astype("datetime64[us]").item() if isinstance(value, np.datetime64) else value for value in values]
-    moments = [
-        datetime(value.year, value.month, value.day) if type(value) is date else value  # noqa: DTZ001  # a day has no zone
-        for value in moments
-    ]
+    moments = [_moment(value) for value in values]
     zoned = {value.tzinfo is not None for value in moments if value is not None}
     if len(zoned) > 1:
         raise InvalidArgumentError(
@@ -299,11 +298,19 @@ def _times(parameter: str, name: str, values: list[Any]) -> npt.NDArray[np.float
     return np.array([np.nan if value is None else (value - epoch) / second for value in moments], np.float64)
 
 
+def _moment(value: Any) -> datetime | None:
+    if _is_missing(value):
+        return None
+    if isinstance(value, np.datetime64):
+        value = value.astype("datetime64[us]").item()
+    return datetime(value.year, value.month, value.day) if type(value) is date else value  # a day has no zone
+
+
 def _is_missing(value: Any) -> bool:
     if value is None:
         return True
     try:
-        return bool(value != value)  # noqa: PLR0124  # NaN and NaT differ from themselves
+        return bool(value != value)  # NaN and NaT differ from themselves
     except Exception:  # pandas.NA refuses to be true or false; what else refuses is told apart by its hash
         return type(value).__name__ in ("NAType", "NaTType")
 

@@ -215,7 +215,7 @@ def _categorical(name: str, before: Column, after: Column, policy: DriftPolicy) 
         effect_size=effect,
         effect_interval=(max(0.0, effect - radius), min(1.0, effect + radius)),
         direction=_category_direction(effect, found.missing_after - found.missing_before, before, after, is_boolean),
-        method=f"chi-square, {found.degrees_of_freedom} degrees of freedom",
+        method=f"chi-square, {found.method}",
         ties=True,
         minimum_detectable_effect=max(
             smallest_significant_variation(n, m, found.degrees_of_freedom, policy.alpha), policy.min_effect

@@ -90,7 +90,7 @@ def lasting_levels(threshold: float) -> tuple[float, float]:
 
 
 def number_table(parameter: str, value: Any, names: Sequence[str] | None, n_features: int | None = None) -> FloatTable:
-    """Numbers as a table of float64; None and NaN are missing.
+    """Numbers as a table of float64; None, NaN, pandas.NA and what is masked are missing.
 
     Args:
         parameter: Its name, for the message.
@@ -103,7 +103,7 @@ def number_table(parameter: str, value: Any, names: Sequence[str] | None, n_feat
         InvalidArgumentError: Another shape, or something that is no number.
     """
     try:
-        array = np.ma.filled(value.astype(np.float64), np.nan) if np.ma.isMaskedArray(value) else np.asarray(value)
+        array = _unmasked(value) if np.ma.isMaskedArray(value) else np.asarray(value)
     except (TypeError, ValueError) as error:  # rows of different lengths
         raise InvalidArgumentError(parameter, value, f"a table of numbers ({error})") from error
     if array.ndim <= 1 and n_features in (None, 1):
@@ -116,24 +116,40 @@ def number_table(parameter: str, value: Any, names: Sequence[str] | None, n_feat
             parameter, array.shape, f"an array of shape (n_samples, {width})",
             hint="Pass the same columns in the same order; one feature may be of shape (n_samples,).",
         )  # fmt: skip
+    if not array.size:
+        return np.empty(array.shape)
     if array.dtype.kind not in "biuf":
         for index in range(array.shape[1]):
-            wrong = next((item for item in array[:, index] if not _is_number(item)), None)
+            wrong = next((item for item in array[:, index] if not (_is_missing(item) or _is_number(item))), None)
             if wrong is not None:
                 name = names[index] if names is not None and index < len(names) else f"x{index}"
                 raise InvalidArgumentError(
                     parameter, wrong, f"numbers in every column; column {name!r} holds {type(wrong).__name__}",
                     hint="Code each category, or time, as a number of its own, and missing values as NaN.",
                 )  # fmt: skip
+        array = np.array([[math.nan if _is_missing(item) else item for item in row] for row in array], dtype=object)
     try:
         with np.errstate(over="ignore", invalid="ignore"):
             return array.astype(np.float64, copy=False)
-    except (OverflowError, TypeError, ValueError) as error:
+    except OverflowError as error:
         raise InvalidArgumentError(parameter, value, f"numbers that a float can hold ({error})") from error
 
 
+def _unmasked(value: np.ma.MaskedArray[Any, Any]) -> npt.NDArray[Any]:
+    """What is masked is missing."""
+    if value.dtype.kind not in "biufO":
+        return np.asarray(value.data)
+    objects = np.asarray(value.data).astype(object)
+    objects[np.ma.getmaskarray(value)] = None
+    return objects
+
+
+def _is_missing(item: object) -> bool:
+    return item is None or type(item).__name__ == "NAType"  # pandas.NA, which is not imported for it
+
+
 def _is_number(item: object) -> bool:
-    return item is None or isinstance(item, (bool, int, float, np.bool_, np.integer, np.floating))
+    return isinstance(item, (bool, int, float, np.bool_, np.integer, np.floating))
 
 
 def checked_state(state: Any, kind: str, version: int) -> Mapping[str, Any]:

@@ -61,11 +61,14 @@ class DriftStream:
 
     *The alarm* is raised once. It ends by itself when the inputs look like the reference again, with hysteresis, and
     the stream is armed anew, against the reference alone; ``rearm`` does so at once. Each time the guarantee starts
-    anew, as that of a new stream with this reference. After an alarm over a lasting change, build a new stream with
-    recent rows as its reference.
+    anew, as that of a new stream with this reference. An alarm over a change so small that it took thousands of rows to
+    see may end while it lasts; with a reference of few hundred rows one may outlast its change. After an alarm over a
+    lasting change, build a new stream with recent rows as its reference.
 
     Rows are numbers; code each category as a number of its own. Missing values (NaN, None) are a value of their own,
     above all others. The result does not depend on how rows are grouped into calls.
+
+    Two streams cannot be merged: the ranks of each rest on the order of its rows.
 
     Thread safety: a lock around the state; calls from several threads are taken one after the other. Memory: about 500
     numbers a feature, however long the reference and the stream; the reference is not kept.
@@ -290,11 +293,15 @@ class DriftStream:
     def _step(self, bins: npt.NDArray[np.int64], draws: FloatTable, numbers: npt.NDArray[np.int64]) -> int:
         """Take rows in up to the one at which the alarm goes on or off; return how many."""
         watch, lasting = self._watch.copy(), self._lasting and self._lasting.copy()
-        evidence = self._watch.update(bins, draws, numbers).max(axis=1)
-        turns = evidence >= self._threshold
-        if self._lasting is not None:
+        evidence = self._watch.update(bins, draws, numbers)
+        if self._lasting is None:
+            turns = evidence.max(axis=1) >= self._threshold
+        else:
             clear, _ = lasting_levels(math.log(self._threshold))
-            turns = self._lasting.update(bins, draws, numbers).max(axis=1) <= math.exp(clear)
+            # Of the features that changed only: the others are not held to the reference by a guarantee.
+            changed = np.maximum(np.maximum.accumulate(evidence, axis=0), watch.peak) >= self._threshold
+            over = self._lasting.update(bins, draws, numbers) <= math.exp(clear)
+            turns = (over | ~changed).all(axis=1)
         taken = int(np.argmax(turns)) + 1
         if not turns[taken - 1]:
             return len(bins)

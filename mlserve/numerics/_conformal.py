@@ -181,6 +181,7 @@ class ConformalEvidence:
     _ARRAYS = ("_gaps", "_fortunes", "_best", "_starts", "_histogram", "_odds", "peak", "current")
 
     def __init__(self, gaps: IntArray, n_features: int, *, shiryaev_roberts: bool = False) -> None:
+        bet_table()  # so that the import it needs is paid for here and not by the first row
         self.count = 0
         # None: the prior of start_mass; else so much at each row.
         self._mass = 1.0 if shiryaev_roberts else None

@@ -84,7 +84,10 @@ def benjamini_hochberg(p_values: npt.ArrayLike) -> npt.NDArray[np.float64]:
 
 
 def _checked(p_values: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    p = np.asarray(p_values, dtype=np.float64)
+    try:
+        p = np.asarray(p_values, dtype=np.float64)
+    except (TypeError, ValueError):
+        p = np.array(np.nan)  # refused below, with everything else that is no p-value
     if p.ndim != 1 or not ((p >= 0) & (p <= 1)).all():
         raise InvalidArgumentError("p_values", p_values, "a one-dimensional array of numbers in [0, 1], without NaN")
     return p

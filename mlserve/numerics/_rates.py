@@ -45,11 +45,13 @@ class RateEvidence:
     Attributes:
         errors: Events so far.
         count: Of so many.
+        log_evidence: The natural logarithm of E after the last batch; 0 before the first.
     """
 
     def __init__(self, rate: float) -> None:
         self.errors = 0
         self.count = 0
+        self.log_evidence = 0.0
         self._rate = rate
         self._fortunes: FloatArray = np.full(len(ODDS_RATIOS), -np.inf)
         # The largest summand of each fortune, and the row at which it started.
@@ -79,10 +81,9 @@ class RateEvidence:
         self._fortunes = np.logaddexp(self._fortunes, math.log(mass)) + gain
         if self._ceiling is not None:
             self._fortunes = np.minimum(self._fortunes, self._ceiling)
+        self.log_evidence = self._evidence()
 
-    @property
-    def log_evidence(self) -> float:
-        """The natural logarithm of E after the last batch; 0 before the first."""
+    def _evidence(self) -> float:
         late = float(np.logaddexp.reduce(self._fortunes[self._weakest :])) - math.log(len(ODDS_RATIOS))
         if self._ceiling is not None:
             return late
@@ -112,6 +113,7 @@ class RateEvidence:
         other._weakest = min(leading, ODDS_RATIOS.index(LASTING_ODDS_RATIO))
         other._ceiling = ceiling
         other._fortunes[leading] = ceiling
+        other.log_evidence = other._evidence()
         return other
 
     def to_state(self) -> dict[str, Any]:
@@ -147,4 +149,6 @@ class RateEvidence:
             raise InvalidArgumentError("state", shapes, f"fortunes, best and starts of {len(ODDS_RATIOS)} numbers each")
         if not 0 <= made.errors <= made.count or not 0 <= made._weakest < len(ODDS_RATIOS):
             raise InvalidArgumentError("state", (made.errors, made.count), "errors of at most count")
+        if made.count or made._ceiling is not None:
+            made.log_evidence = made._evidence()
         return made

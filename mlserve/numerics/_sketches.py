@@ -193,7 +193,9 @@ class LatencyHistogram:
         total = self.count
         if not total:
             return None
-        position = math.log(min(max(threshold_ms, SMALLEST_MS), LARGEST_MS)) / _LOG_GAMMA - self.first_bin
+        if threshold_ms >= LARGEST_MS:
+            return 1.0
+        position = math.log(max(threshold_ms, SMALLEST_MS)) / _LOG_GAMMA - self.first_bin
         whole = min(max(math.floor(position) + 1, 0), self.counts.size)
         return int(self.counts[:whole].sum()) / total
 

@@ -11,8 +11,7 @@ from typing import Any
 import attrs
 import hypothesis.strategies as st
 import numpy as np
-from hypothesis import assume
-from hypothesis.stateful import RuleBasedStateMachine, rule
+from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from mlserve.clocks import ManualClock
 from mlserve.errors import ErrorKind
@@ -28,6 +27,7 @@ ROUNDING = 1e-9
 
 _VERSIONS = st.sampled_from(["1", "2"])
 _KINDS = st.sampled_from([*ErrorKind, "SomethingElse"])
+_LONGEST_WINDOW = timedelta(hours=6)
 _SPANS = st.integers(1, 3 * 3_600_000_000).map(lambda microseconds: timedelta(microseconds=microseconds))
 _AGES = st.one_of(st.just(timedelta(0)), _SPANS)
 _LATENCIES = st.floats(0.001, 1e6)
@@ -121,21 +121,21 @@ class MonitorMachine(RuleBasedStateMachine):
         self._monitor.record_prediction_error(kind, version_id)
         self._requests.append(Recorded(version_id, self._clock.now(), str(kind)))
 
+    @precondition(lambda self: isinstance(self._monitor, EventMonitor))
     @rule(version_id=st.one_of(st.none(), _VERSIONS), kind=_KINDS, age=_AGES)
     def fail_whole(self, version_id: str | None, kind: str, age: timedelta) -> None:
         """A failure with its event, at any time in the past."""
-        assume(isinstance(self._monitor, EventMonitor))
         assert isinstance(self._monitor, EventMonitor)
         at = self._clock.now() - age
         self._monitor.record_failure(FailureEvent(f"failed {len(self._requests)}", version_id, [0.0], kind, 1.0, at))
         self._requests.append(Recorded(version_id, at, str(kind)))
 
-    @rule(which=st.integers(0, 10_000), actual=_LABELS)
-    def outcome(self, which: int, actual: int) -> None:
-        """The true value of any prediction; only the first one counts."""
-        assume(isinstance(self._monitor, LabelledMonitor) and self._predictions)
+    @precondition(lambda self: self._predictions and isinstance(self._monitor, LabelledMonitor))
+    @rule(back=st.one_of(st.integers(0, 2), st.integers(0, 10_000)), actual=_LABELS)
+    def outcome(self, back: int, actual: int) -> None:
+        """The true value of any prediction, often of a recent one and so again; only the first one counts."""
         assert isinstance(self._monitor, LabelledMonitor)
-        number = which % len(self._predictions)
+        number = len(self._predictions) - 1 - back % len(self._predictions)
         self._monitor.record_outcome(str(number), actual)
         if self._predictions[number].actual is None:
             self._predictions[number].actual = actual
@@ -145,14 +145,14 @@ class MonitorMachine(RuleBasedStateMachine):
         """A window says what the list says."""
         self._compare(version_id, window)
 
+    @precondition(lambda self: self._requests)
     @rule(version_id=_VERSIONS, which=st.integers(0, 10_000), beside=st.integers(-1, 1))
     def compare_at_an_edge(self, version_id: str, which: int, beside: int) -> None:
         """A window that begins at an event, or a microsecond beside it, says what the list says."""
-        assume(self._requests)
         now = self._clock.now()
         window = now - self._requests[which % len(self._requests)].at + timedelta(microseconds=beside)
-        assume(timedelta(0) < window <= timedelta(hours=6))
-        self._compare(version_id, window)
+        if timedelta(0) < window <= _LONGEST_WINDOW:
+            self._compare(version_id, window)
 
     def _compare(self, version_id: str | None, window: timedelta) -> None:
         self._settle(self._monitor)

@@ -173,6 +173,7 @@ class WritableModelRepositoryContract(ModelRepositoryContract):
         repository.register(self.new_model(1))
         assert repository.activate(version.id) == version
         assert self.active_ids(repository) == ["1", "2"]
+        assert repository.get_latest_version() == version
         assert repository.stage(version) is Stage.ACTIVE
 
     # --------------------------------------------------------------------------------------- retire and rollback

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,7 @@ from hypothesis.extra import numpy as hnp
 from scipy import stats
 
 from mlserve.drift import DriftDetector, DriftPolicy, compare_inputs
-from mlserve.errors import InvalidArgumentError
+from mlserve.errors import InvalidArgumentError, MissingExtraError
 from mlserve.monitors import InMemoryModelMonitor
 from mlserve.records import DriftSeverity, DriftStatus, FeatureStatus
 
@@ -182,6 +183,19 @@ def test_the_picture_shows_what_moved():
     assert ranking.get_yticklabels()[0].get_text() == "flag"
     assert [axis.get_title() for axis in close][0] == "flag"
     assert len(close) == 3
+
+
+def test_a_picture_needs_matplotlib(monkeypatch):
+    """Without matplotlib the error names the extra that brings it."""
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(MissingExtraError, match=r"mlserve\[plot\]"):
+        compare_inputs(BEFORE, AFTER).plot()
+
+
+def test_the_picture_of_an_empty_feature():
+    """A feature without values in the window is drawn with the baseline alone."""
+    drift = compare_inputs(BEFORE[:, :1], np.full((40, 1), np.nan))
+    assert [line.get_label() for line in drift.plot().axes[1].lines] == ["baseline"]
 
 
 def test_the_picture_of_nothing():

@@ -375,6 +375,19 @@ def test_a_larger_window_is_known_better_down_to_the_calibration():
     assert reference < large.accuracy_sampling_error < 1.1 * reference < small.accuracy_sampling_error
 
 
+def test_neighbouring_rows_that_resemble_each_other_widen_the_band():
+    """A reference of a few good and bad days is known less well than the same rows shuffled."""
+    rng = np.random.default_rng(83)
+    scores = np.tile(BLOCK_SCORES, 40)
+    labels = rng.uniform(size=1200) < sigmoid(np.repeat(rng.normal(0, 3, size=10), 120))
+    shuffled = rng.permutation(1200)
+    by_day, mixed = (
+        PerformanceEstimator.fit(scores[rows], scores[rows] >= 0, labels[rows]).estimate(scores, scores >= 0)
+        for rows in (np.arange(1200), shuffled)
+    )
+    assert by_day.accuracy_sampling_error > 2 * mixed.accuracy_sampling_error
+
+
 @given(
     hnp.arrays(np.float64, 40, elements=st.floats(-1e308, 1e308)),
     hnp.arrays(np.bool_, (2, 40)),

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
+import hypothesis
+import pytest
+
 from mlserve import InMemoryModelMonitor
 from mlserve.monitors import Resolution
 from mlserve.testing import (
@@ -51,3 +54,16 @@ class TestSmallInMemoryModelMonitor(ModelMonitorContract, LabelledMonitorContrac
     def reaches_back_to(self, start: datetime, now: datetime) -> datetime:
         width = next((level.width for level in COARSE if start >= now - level.retention), COARSE[-1].width)
         return start - (start - EPOCH) % width
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("contract", [TestInMemoryModelMonitor, TestSmallInMemoryModelMonitor])
+def test_it_behaves_like_a_list_of_events_for_long(contract):
+    """The state machine finds nothing in a thousand longer runs either."""
+
+    class Long(contract):
+        state_machine_settings = hypothesis.settings(
+            contract.state_machine_settings, max_examples=1000, stateful_step_count=60
+        )
+
+    Long().test_it_behaves_like_a_list_of_events()

@@ -84,8 +84,8 @@ def test_a_value_falls_into_the_bin_between_its_neighbouring_cuts(rows: int, val
 
 
 def test_ranks_are_independent_and_uniform_over_all_orders() -> None:
-    """Over all 120 orders of three reference values and two rows, and a grid of draws fine enough to be exact, each pair
-    of cells is met equally often.
+    """Over all 120 orders of three reference values and two rows, and a grid of draws fine enough to be exact, each
+    pair of cells is met equally often.
     """
     # Urns of 4, then 5 places with at most 2 in a bin: cells end at multiples of 1/80 of a draw.
     grid = (np.arange(80) + 0.5) / 80

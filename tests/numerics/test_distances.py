@@ -294,6 +294,50 @@ def test_two_categories_of_which_one_is_rare_are_fishers_exact_test(n, m, data):
     assert found.pvalue == pytest.approx(stats.fisher_exact(table).pvalue, rel=1e-9)
 
 
+def test_all_small_tables_of_two_categories():
+    """Every two by two table of samples up to six is Fisher's exact test, whichever category is the rarer."""
+    tables = [
+        [[a, n - a], [b, m - b]]
+        for n, m in itertools.product(range(1, 7), repeat=2)
+        for a, b in itertools.product(range(n + 1), range(m + 1))
+        if 0 < a + b < n + m
+    ]
+    found = chi_square_test(*np.moveaxis(np.array(tables), 1, 0))
+    assert set(found.method.tolist()) == {"exact"}
+    assert found.pvalue == pytest.approx([stats.fisher_exact(table).pvalue for table in tables], rel=1e-9)
+
+
+@pytest.mark.parametrize("test", TESTS)
+def test_where_all_categories_are_rare_each_is_tested_exactly(test):
+    """Of three rare categories, one held by most of both samples, p is three times the smallest exact one."""
+    margins, m = (8, 1, 1), 4
+    splits = itertools.product(*(range(held + 1) for held in margins))
+    current = np.array([split for split in splits if sum(split) == m])
+    reference = np.array(margins) - current
+    expected = [
+        min(1.0, 3 * min(stats.fisher_exact([[a, 6 - a], [b, m - b]]).pvalue for a, b in zip(*pair, strict=True)))
+        for pair in zip(reference, current, strict=True)
+    ]
+    assert test(reference, current).pvalue == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("current", "decided_by"), [([40, 55, 2, 3], "common"), ([49, 46, 1, 4], "rare"), ([48, 44, 4, 4], "joined")]
+)
+def test_the_bound_is_what_it_says(current, decided_by):
+    """Twice the smaller of the common categories' p and of three times the smallest of three exact ones, by scipy."""
+    reference = [600, 390, 5, 5]
+    common = stats.chi2_contingency([reference[:2], current[:2]], correction=False).pvalue
+    each = [
+        stats.fisher_exact([[of, 1000 - of], [now, 100 - now]]).pvalue
+        for of, now in ((reference[2], current[2]), (reference[3], current[3]), (10, current[2] + current[3]))
+    ]
+    found = chi_square_test(reference, current)
+    assert found.method == "bonferroni"
+    assert found.pvalue == pytest.approx(2 * min(common, 3 * min(each)), rel=1e-9)
+    assert decided_by == ("common" if common < 3 * min(each) else "joined" if min(each) == each[2] else "rare")
+
+
 @pytest.mark.parametrize("test", TESTS)
 @pytest.mark.parametrize(
     ("margins", "m"), [((3, 2, 2, 1), 4), ((4, 4), 4), ((6, 3, 3), 5), ((1,) * 7, 3), ((8, 1, 1), 4)]
@@ -333,7 +377,7 @@ def test_rare_categories_raise_no_false_alarms(test, name):
 
 
 def test_the_chi_square_distribution_alone_raises_false_alarms():
-    """Why there is a safe answer: with many rare categories the plain p-values are below 0.01 six times too often."""
+    """Why there is a safe answer: with many rare categories over 3 % of the plain p-values are below 0.01."""
     shares, n, m = SPARSE["many rare"]
     rng = np.random.default_rng(22)
     tables = rng.multinomial(n, shares, size=1000), rng.multinomial(m, shares, size=1000)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from datetime import UTC, datetime, timedelta
 
+import hypothesis
 import numpy as np
 import pandas as pd
 import pytest
@@ -43,6 +44,18 @@ class TestInMemoryModelRepository(
 
     def active_ids(self, repository: InMemoryModelRepository) -> list[str]:
         return list(reversed(repository._active))
+
+
+@pytest.mark.slow
+def test_it_behaves_like_dicts_and_lists_for_long():
+    """The state machine finds nothing in two thousand longer runs either."""
+
+    class Long(TestInMemoryModelRepository):
+        state_machine_settings = hypothesis.settings(
+            TestInMemoryModelRepository.state_machine_settings, max_examples=2000, stateful_step_count=60
+        )
+
+    Long().test_it_behaves_like_dicts_and_lists(ManualClock())
 
 
 @pytest.fixture

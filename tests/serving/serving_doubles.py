@@ -99,9 +99,10 @@ def until(condition: Callable[[], bool]) -> None:
 
 
 def background_ended() -> None:
-    """Wait until the server's loads and refreshes under way have ended."""
-    for thread in threading.enumerate():
-        if thread.name.startswith(("mlserve-load", "mlserve-refresh")):
+    """Wait until the server's loads and refreshes under way have ended, and those that they started."""
+    names = ("mlserve-load", "mlserve-refresh")
+    while running := [thread for thread in threading.enumerate() if thread.name.startswith(names)]:
+        for thread in running:
             thread.join(PATIENCE)
             assert not thread.is_alive(), f"{thread.name} did not end"
 

@@ -137,6 +137,27 @@ def test_invalid_input_is_refused_before_a_coroutine_model(serve: Build) -> None
     assert (result.error.kind, calls) == (ErrorKind.InvalidInput, [])
 
 
+def test_awaiting_a_classifier_gives_its_label(repository: InMemoryModelRepository, build: Build) -> None:
+    """An awaited classifier answers its label; the confidence is recorded, not returned."""
+
+    class Sure:
+        def predict(self, X: Any) -> list[str]:
+            return ["yes"]
+
+        def predict_proba(self, X: Any) -> list[list[float]]:
+            return [[0.125, 0.875]]
+
+    monitor = InMemoryModelMonitor()
+    repository.register(Sure(), schema=ArraySchema(shape=(1,)))
+    result = asyncio.run(build(repository, monitor).apredict([1.0]))
+    assert (result.unwrap(), monitor.events().events[0].confidence) == ("yes", 0.875)
+
+
+def test_none_is_no_input_when_awaited_either(serve: Build) -> None:
+    """Without a schema, None is refused before an awaited model."""
+    assert asyncio.run(serve(coroutine_model).apredict(None)).error.kind is ErrorKind.InvalidInput
+
+
 # -------------------------------------------------------------------------------------------------------- the loops
 
 

@@ -124,6 +124,20 @@ def test_a_version_overtaken_while_it_loads_is_not_swapped_in(build: Build) -> N
     assert server.predict(0).value == "newest"
 
 
+def test_a_request_that_waited_for_an_overtaken_version_swaps_nothing(build: Build) -> None:
+    """The request that waited for the late version is answered by it, and it alone."""
+    repository = FullRepository()
+    server = serving(repository, build, cache=PATIENT)
+    gate = repository.gate("2")
+    repository.register(Answering("late"))
+    waiting = InThread(server.predict, 0)
+    gate.wait_until_reached()
+    repository.register(Answering("newest"))
+    server.refresh()
+    gate.open()
+    assert (waiting.result().value, server.predict(0).value) == ("late", "newest")
+
+
 def test_a_late_failure_does_not_bring_the_old_version_back(build: Build) -> None:
     """A load that fails after traffic has moved to a still newer version changes nothing, health included."""
     repository = FullRepository()
@@ -583,6 +597,55 @@ def test_an_answer_that_was_overtaken_changes_nothing(build: Build) -> None:
     repository.before_answering = meanwhile
     server.predict(0)
     assert [server.predict(0).value for _ in range(3)] == ["newest"] * 3
+
+
+def test_a_first_answer_that_was_overtaken_leaves_the_newer_version(build: Build) -> None:
+    """The same before anything has been served: the next request is answered by the newest version."""
+    repository = Interrupted()
+    repository.register(Answering("old"))
+    server = build(repository, cache=PATIENT)
+    gate = repository.gate("2")
+    waiting = []
+
+    def meanwhile() -> None:
+        repository.register(Answering("newest"))
+        waiting.append(InThread(server.refresh))
+        gate.wait_until_reached()
+
+    repository.before_answering = meanwhile
+    first = server.predict(0).value
+    gate.open()
+    waiting[0].result()
+    assert (first, server.predict(0).value) == ("old", "newest")
+
+
+class InterruptedByTime(ThreeMethodRepository):
+    """The same without a generation."""
+
+    before_answering: Callable[[], Any] | None = None
+
+    def get_latest_version(self) -> Any:
+        latest = super().get_latest_version()
+        interrupt, self.before_answering = self.before_answering, None
+        if interrupt is not None:
+            interrupt()
+        return latest
+
+
+def test_an_overtaken_answer_is_put_right_by_the_next_question(build: Build) -> None:
+    """Without a generation two answers cannot be ordered: the next question settles which version is the latest."""
+    repository = InterruptedByTime()
+    policy = CachePolicy(swap_wait_ms=math.inf, refresh_seconds=0)
+    server = serving(repository, build, cache=policy, clock=ManualClock())
+
+    def meanwhile() -> None:
+        repository.register(Answering("newest"))
+        server.refresh()
+
+    repository.register(Answering("new"))
+    repository.before_answering = meanwhile
+    server.predict(0)
+    assert server.predict(0).value == "newest"
 
 
 def test_a_version_that_landed_meanwhile_is_not_loaded_again(build: Build) -> None:
