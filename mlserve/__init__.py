@@ -42,7 +42,7 @@ from mlserve.schemas import ArraySchema
 from mlserve.serving import CachePolicy, HealthPolicy, Limits, ModelServer
 
 if typing.TYPE_CHECKING:
-    from mlserve.drift import DriftDetector, DriftPolicy
+    from mlserve.drift import DriftDetector, DriftPolicy, DriftStream
     from mlserve.records import DriftDetectionResult, DriftSeverity, DriftType
 
 __all__ = [
@@ -56,6 +56,7 @@ __all__ = [
     "DriftDetector",
     "DriftPolicy",
     "DriftSeverity",
+    "DriftStream",
     "DriftType",
     "ErrorKind",
     "EventMonitor",
@@ -83,7 +84,7 @@ __all__ = [
 
 # The control plane is loaded when it is first used: a service that only predicts does not pay for it.
 _CONTROL_PLANE = {
-    "mlserve.drift": ("DriftDetector", "DriftPolicy"),
+    "mlserve.drift": ("DriftDetector", "DriftPolicy", "DriftStream"),
     "mlserve.records": ("DriftDetectionResult", "DriftSeverity", "DriftType"),
 }
 

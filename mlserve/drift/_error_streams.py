@@ -82,7 +82,8 @@ class ErrorRateStream:
         direction: str = "worse",
     ) -> None:
         check_probability("alpha", alpha)
-        if isinstance(tolerance, bool) or not isinstance(tolerance, (int, float)) or not 0 <= tolerance < 1:
+        real = isinstance(tolerance, (int, float, np.floating)) and not isinstance(tolerance, bool)
+        if not real or not 0 <= tolerance < 1:
             raise InvalidArgumentError("tolerance", tolerance, "a rate in [0, 1)", hint="2 % is 0.02.")
         if direction not in DIRECTIONS:
             raise InvalidArgumentError("direction", direction, f"one of {', '.join(DIRECTIONS)}")

@@ -70,7 +70,7 @@ class DriftStream:
 
     Two streams cannot be merged: the ranks of each rest on the order of its rows.
 
-    Thread safety: a lock around the state; calls from several threads are taken one after the other. Memory: about 500
+    Thread safety: a lock around the state; calls from several threads are taken one after the other. Memory: about 400
     numbers a feature, however long the reference and the stream; the reference is not kept.
 
     Args:
@@ -126,7 +126,8 @@ class DriftStream:
                 hint="One feature is of shape (n_samples,) or (n_samples, 1).",
             )  # fmt: skip
         self._names = names
-        self._alpha, self._mean_time = float(alpha), mean_time_to_false_alarm
+        self._alpha = float(alpha)
+        self._mean_time = None if mean_time_to_false_alarm is None else float(mean_time_to_false_alarm)
         self._generator = np.random.Generator(np.random.PCG64(int(seed)))
         self._cuts = ReferenceCuts.of(table, self._generator)
         self._initial_draws = _draws_state(self._generator)
@@ -243,7 +244,7 @@ class DriftStream:
 
     @override
     def __repr__(self) -> str:
-        rule = f"alpha={self._alpha}" if self._mean_time is None else f"mean_time_to_false_alarm={self._mean_time}"
+        rule = f"alpha={self._alpha}" if self._mean_time is None else f"mean_time_to_false_alarm={self._mean_time:g}"
         return f"DriftStream({len(self._names)} features, {rule}, n={self._n}, alarm={self._lasting is not None})"
 
     @property

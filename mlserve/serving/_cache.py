@@ -86,7 +86,8 @@ class VersionCache:
     def renew(self) -> None:
         """New locks, no flights and no leases: in a forked child the threads of the parent do not exist."""
         for loaded in self._loaded.values():
-            loaded.leases = []  # not cleared: the thread that forked may be in a request, and takes its lease off
+            # Not cleared: the thread that forked may be in a request, and takes its lease off.
+            loaded.leases = []  # pragma: no cover  # only in the forked child, where nothing measures
         self._lock = threading.Lock()
         self._following = threading.Lock()
         self._flights: dict[str, _Flight] = {}
@@ -104,7 +105,8 @@ class VersionCache:
             return self._follow()
         stale = self.observed.generation != current.generation
         if not stale and self._interval:
-            self._refresh_later(current)
+            if self._monotonic() >= current.expires:  # else another request has seen to it meanwhile
+                self._refresh_later(current)
             return current.loaded
         # One request follows; the others go on with what they have.
         if not self._following.acquire(blocking=False):

@@ -409,7 +409,7 @@ class ModelServer(PredictionService[TIn, TOut], Generic[TModel, TIn, TOut]):
         version = loaded.version if loaded is not None else self._cache.failed_version(error.version_id)
         return build_result(False, None, error, version, elapsed_ms, prediction_id, None, None)
 
-    def _after_fork(self) -> None:
+    def _after_fork(self) -> None:  # pragma: no cover  # runs in the forked child, where nothing measures
         self._begin_counting()
         self._cache.renew()
         self._recorder.renew()

@@ -141,12 +141,13 @@ class BrokenFrame:
         (BrokenFrame(), "connection lost"),
         ({"a": np.zeros((2, 2))}, "one value a row"),
         ({"a": np.zeros(2, complex)}, "complex128"),
+        ({"a": np.array([1, {1}, {2}], object)}, "holds set"),
         ({"a": [10**400, 1]}, "float64"),
         ({"a": [[1], [2, 3]]}, "inhomogeneous|one value"),
         (np.array([("x", 1 + 2j)], [("a", "O"), ("b", "c16")]), "complex128"),
         (pd.DataFrame([[1, 2]], columns=["a", "a"]), "distinct"),
     ],
-    ids=["broken frame", "matrix", "complex", "huge", "ragged", "complex field", "same name"],
+    ids=["broken frame", "matrix", "complex", "sets", "huge", "ragged", "complex field", "same name"],
 )
 def test_what_is_no_column_is_refused(value, said):
     """What cannot be a column is refused with what was wrong."""

@@ -256,6 +256,12 @@ def test_a_monitor_that_takes_no_event_loses_no_result(caplog):
     assert "disk full" in caplog.text
 
 
+def test_the_result_can_be_drawn():
+    """The picture of a detection is that of its data drift."""
+    result = detect(ModelMetrics(), None, baseline_inputs=NORMAL, recent_inputs=NORMAL + 3)
+    assert "3 of 3 features" in result.plot().get_suptitle()
+
+
 def test_statistics_count_detections():
     """Detections and drifts are counted apart."""
     monitor = FixedMonitor(metrics(accuracy=0.5), metrics(accuracy=0.9))

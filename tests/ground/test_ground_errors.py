@@ -93,9 +93,7 @@ def test_every_error_is_caught_by_the_root(cls):
 
 def test_the_tree_in_the_docstring_is_the_tree():
     """The docstring draws every exception of the module with its builtin, and no other."""
-    drawn = {
-        name: getattr(builtins, base) for name, base in re.findall(r"── (\w+Error)\s+\((\w+)\)", errors.__doc__)
-    }
+    drawn = {name: getattr(builtins, base) for name, base in re.findall(r"── (\w+Error)\s+\((\w+)\)", errors.__doc__)}
     assert drawn == {cls.__name__: base for cls, base in BUILTINS.items()}
 
 

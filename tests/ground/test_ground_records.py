@@ -216,9 +216,7 @@ def test_a_time_is_kept_in_utc(cls, name):
     assert (kept, kept.tzinfo) == (NOW, UTC)
 
 
-@pytest.mark.parametrize(
-    "cls", [cls for cls in EXAMPLES if hasattr(cls, "_repr_html_")], ids=lambda cls: cls.__name__
-)
+@pytest.mark.parametrize("cls", [cls for cls in EXAMPLES if hasattr(cls, "_repr_html_")], ids=lambda cls: cls.__name__)
 def test_a_record_for_people_shows_in_a_notebook(cls):
     """A record that renders gives a table of HTML."""
     assert EXAMPLES[cls]()._repr_html_().startswith("<table")
@@ -543,9 +541,7 @@ def test_a_sample_may_have_no_rows():
     assert InputSample(rows=np.empty((0, 3))).feature_names == ("x0", "x1", "x2")
 
 
-@pytest.mark.parametrize(
-    "rows", [[1.0, 2.0], 5.0, [[[1.0]]], [[1.0], [2.0, 3.0]], "text", None], ids=repr
-)
+@pytest.mark.parametrize("rows", [[1.0, 2.0], 5.0, [[[1.0]]], [[1.0], [2.0, 3.0]], "text", None], ids=repr)
 def test_what_is_no_table_is_no_sample(rows):
     """``InvalidArgumentError`` is raised for what has not two dimensions."""
     with pytest.raises(InvalidArgumentError):
@@ -615,7 +611,11 @@ def test_a_result_as_a_dict_is_json(value):
 def test_a_result_as_a_dict_is_spelled_out():
     """``to_dict`` gives enums by name, times in ISO 8601, spans in seconds."""
     plain = detection().to_dict()
-    assert (plain["severity"], plain["detected_at"], plain["time_window"]) == ("HIGH", "2026-01-01T12:00:00+00:00", 3600.0)
+    assert (plain["severity"], plain["detected_at"], plain["time_window"]) == (
+        "HIGH",
+        "2026-01-01T12:00:00+00:00",
+        3600.0,
+    )
 
 
 def test_the_data_drift_as_a_dict_is_json():

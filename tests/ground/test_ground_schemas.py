@@ -225,9 +225,7 @@ def test_a_checker_raises_what_validate_answers():
 def test_a_schema_is_learned_from_rows():
     """Shape, dtype and range are those of the data."""
     schema = ArraySchema.infer([[1.0, -5.0], [3.0, 7.0]], names=["a", "b"])
-    assert schema == ArraySchema(
-        shape=(2,), dtype="float64", names=("a", "b"), minimum=(1.0, -5.0), maximum=(3.0, 7.0)
-    )
+    assert schema == ArraySchema(shape=(2,), dtype="float64", names=("a", "b"), minimum=(1.0, -5.0), maximum=(3.0, 7.0))
 
 
 def test_one_row_teaches_a_schema():
@@ -468,9 +466,7 @@ LEAVES = st.one_of(
     st.just(pd.NA),
     st.just(pd.NaT),
     st.just(datetime.date(2026, 1, 1)),
-    npst.arrays(
-        npst.scalar_dtypes(), npst.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=4)
-    ),
+    npst.arrays(npst.scalar_dtypes(), npst.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=4)),
     npst.arrays(DTYPES, SHAPES),
 )
 

@@ -11,7 +11,15 @@ import pytest
 from traffic import HOUR, MINUTE, RESOLUTIONS, SECOND, predict, small_monitor
 
 from mlserve.clocks import ManualClock
-from mlserve.records import ConceptDrift, DataDrift, DriftAnalysis, DriftEvent, DriftSeverity, DriftType, PerformanceDrift
+from mlserve.records import (
+    ConceptDrift,
+    DataDrift,
+    DriftAnalysis,
+    DriftEvent,
+    DriftSeverity,
+    DriftType,
+    PerformanceDrift,
+)
 
 
 @pytest.fixture
@@ -96,9 +104,7 @@ def test_the_sample_of_a_window_is_bounded(clock):
 def test_drift_events_are_bounded(clock):
     """The last ``recent_events`` drift events are kept; all are counted."""
     monitor = small_monitor(clock, recent_events=10)
-    analysis = DriftAnalysis(
-        performance_drift=PerformanceDrift(), data_drift=DataDrift(), concept_drift=ConceptDrift()
-    )
+    analysis = DriftAnalysis(performance_drift=PerformanceDrift(), data_drift=DataDrift(), concept_drift=ConceptDrift())
     first = DriftEvent(
         model_version="1",
         drift_type=DriftType.DATA,
@@ -117,9 +123,7 @@ def test_drift_events_are_bounded(clock):
 def test_drift_events_can_be_read_by_version(clock):
     """``drift_events(version)`` gives those of one version."""
     monitor = small_monitor(clock)
-    analysis = DriftAnalysis(
-        performance_drift=PerformanceDrift(), data_drift=DataDrift(), concept_drift=ConceptDrift()
-    )
+    analysis = DriftAnalysis(performance_drift=PerformanceDrift(), data_drift=DataDrift(), concept_drift=ConceptDrift())
     for version_id in ("1", "2", "1"):
         monitor.record_drift_event(
             DriftEvent(

@@ -196,6 +196,13 @@ def test_the_histogram_pays_the_same_however_rows_are_grouped() -> None:
         assert np.array_equal(found, whole)
 
 
+def test_no_rows_change_nothing() -> None:
+    """An empty chunk leaves count and evidence as they were."""
+    evidence = ConformalEvidence(np.ones(4, dtype=np.int64), 2)
+    assert evidence.update(np.zeros((0, 2), np.int64), np.zeros((0, 2)), np.zeros(0, np.int64)).shape == (0, 2)
+    assert (evidence.count, evidence.current.tolist(), evidence.peak.tolist()) == (0, [1.0, 1.0], [1.0, 1.0])
+
+
 def test_evidence_saturates_and_stays_finite() -> None:
     """A change that lasts for ever never overflows."""
     rng = np.random.default_rng(1)

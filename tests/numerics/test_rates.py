@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from mlserve.errors import InvalidArgumentError
 from mlserve.numerics._rates import ODDS_RATIOS, RateEvidence
 from mlserve.numerics._sequential import bernoulli_log_e_value
 
@@ -100,3 +101,10 @@ def test_evidence_survives_its_state() -> None:
             each.update(3, 7, 19)
         assert one.log_evidence == other.log_evidence
         assert one.likeliest_start == other.likeliest_start
+
+
+@pytest.mark.parametrize("change", [{"fortunes": [0.0]}, {"best": [math.nan] * 9}, {"errors": 99}, {"weakest": 9}])
+def test_a_state_that_no_stream_leads_to_is_refused(change: dict[str, object]) -> None:
+    """Other shapes, NaN, more errors than labels and alternatives that do not exist are refused."""
+    with pytest.raises(InvalidArgumentError):
+        RateEvidence.from_state(evidence_of([(1, 10)], 0.1).to_state() | change, 0.1)

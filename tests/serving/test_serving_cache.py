@@ -137,17 +137,19 @@ def test_whatever_a_load_raises_fails_the_request(raised: BaseException, build: 
 
 
 def test_a_failed_load_is_shared_by_those_who_wait(build: Build) -> None:
-    """Sixteen callers that wait for a load that fails all fail, after one attempt."""
+    """Sixteen callers of a load that fails all fail, after the two attempts that need no pause at most."""
     repository = FullRepository()
     repository.register(Answering("yes"))
     repository.broken_loads["1"] = OSError("disk")
     gate = repository.gate("1")
-    server = build(repository)
+    server = build(repository, clock=ManualClock())
     asking = InThread(all_at_once, 16, lambda i: server.predict(i).error)
     until(lambda: server.statistics().in_flight == 16)
     gate.open()
     errors = asking.result()
-    assert ({error.kind for error in errors}, repository.loads["1"]) == ({ErrorKind.ModelLoadFailed}, 1)
+    # A caller that was accepted but had not begun to wait when the load failed comes as the next request does.
+    assert {error.kind for error in errors} == {ErrorKind.ModelLoadFailed}
+    assert repository.loads["1"] in (1, 2)
 
 
 def test_each_caller_gets_an_error_of_its_own(build: Build) -> None:
