@@ -55,7 +55,7 @@ def _dtype(value: Any) -> str:
     try:
         return str(np.dtype(value).name)
     except TypeError as error:
-        raise InvalidArgumentError("dtype", value, "the name of a numpy dtype", hint="For example 'float64'.") from error
+        raise InvalidArgumentError("dtype", value, "a dtype of numpy", hint="For example 'float64'.") from error
 
 
 def _bounds(value: Sequence[float] | None) -> tuple[float, ...] | None:

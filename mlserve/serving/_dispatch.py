@@ -10,7 +10,7 @@ from typing import Any, final
 import attrs
 import numpy as np
 
-from mlserve.errors import PredictionExceptionError, UnsupportedModelError
+from mlserve.errors import InvalidInputError, PredictionExceptionError, UnsupportedModelError
 from mlserve.protocols import Classifier, Regressor
 from mlserve.records import Task, VersionDescription
 
@@ -183,6 +183,8 @@ def _table_maker(model: Any) -> Callable[[Any], Any]:
     def to_rows(input: Any) -> Any:
         if type(input) is np.ndarray:
             return input[np.newaxis]
+        if hasattr(input, "tocsr"):  # a row of a sparse matrix is a table already; one of a sparse array is flat
+            return input if input.ndim == 2 else input.reshape((1, -1))
         return input if _is_frame(input) else np.asarray(input)[np.newaxis]
 
     return to_rows
@@ -192,15 +194,30 @@ def _frame_maker(names: list[str]) -> Callable[[Any], Any]:
     # An estimator fitted on a frame selects columns by name and warns at anything else.
     import pandas
 
+    known = frozenset(names)
+
     def to_rows(input: Any) -> Any:
         if _is_frame(input):
             return input
+        if isinstance(input, pandas.Series) and known.issubset(input.index):
+            input = input.to_dict()
+        if isinstance(input, Mapping) and not known.issubset(input):
+            raise _without_features([name for name in names if name not in input])
         if isinstance(input, (Mapping, list, tuple)):
             # Column by column: as one array, numbers beside text would become text.
             return pandas.DataFrame([input], columns=names)
         return pandas.DataFrame(np.asarray(input)[np.newaxis], columns=names)
 
     return to_rows
+
+
+def _without_features(missing: list[str]) -> InvalidInputError:
+    # Left to pandas, a name that is misspelt would become a missing value, which many models answer.
+    return InvalidInputError(
+        f"the input has no feature {', '.join(missing)}; expected every feature by name.",
+        field=missing[0],
+        hint="Pass float('nan') or None for a value that is not known.",
+    )
 
 
 def _is_frame(value: Any) -> bool:

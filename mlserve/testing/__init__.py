@@ -20,7 +20,9 @@ try:
 
     # Before the modules below are imported: their asserts then say what they compared, like those of a test file.
     _pytest.register_assert_rewrite(
+        "mlserve.testing._event_monitors",
         "mlserve.testing._further_monitors",
+        "mlserve.testing._monitor_contract",
         "mlserve.testing._monitor_machine",
         "mlserve.testing._monitors",
         "mlserve.testing._repositories",
@@ -28,12 +30,8 @@ try:
         "mlserve.testing._writable_repositories",
     )
 
-    from mlserve.testing._further_monitors import (
-        BaselineMonitorContract,
-        DeferringMonitorContract,
-        EventMonitorContract,
-        LabelledMonitorContract,
-    )
+    from mlserve.testing._event_monitors import DeferringMonitorContract, EventMonitorContract
+    from mlserve.testing._further_monitors import BaselineMonitorContract, LabelledMonitorContract
     from mlserve.testing._models import ConstantModel
     from mlserve.testing._monitor_machine import MonitorMachine
     from mlserve.testing._monitors import ModelMonitorContract

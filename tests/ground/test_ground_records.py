@@ -172,7 +172,7 @@ def test_records_of_the_same_values_are_equal(cls):
 def test_records_that_may_hold_arrays_are_equal_to_themselves_only(cls):
     """A record that may hold an array is compared by identity, so that comparing never fails."""
     record = EXAMPLES[cls]()
-    assert record == record  # noqa: PLR0124  # identity is what is tested
+    assert record == record
     assert record != EXAMPLES[cls]()
 
 
@@ -409,7 +409,7 @@ def test_unwrapping_a_failure_raises_its_error():
     """``unwrap`` raises the error's class with its message and values, caused by the original exception."""
     inner = ZeroDivisionError("inner")
     error = PredictionExceptionError("it failed.", hint="Look.", exception=inner, version_id="3")
-    with pytest.raises(PredictionExceptionError, match="it failed. Look.") as caught:
+    with pytest.raises(PredictionExceptionError, match=r"it failed\. Look\.") as caught:
         ServingResult(False, error=error).unwrap()
     assert caught.value.__cause__ is inner
     assert (caught.value.exception, caught.value.version_id) == (inner, "3")

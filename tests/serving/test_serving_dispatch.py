@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas
 import pytest
+from scipy import sparse
 from sklearn.compose import make_column_transformer
 from sklearn.datasets import load_diabetes, load_digits, load_iris, load_wine
 from sklearn.ensemble import (
@@ -252,6 +253,56 @@ def mixed_model() -> Any:
 def test_numbers_beside_text_stay_numbers(input: Any, serve: Build) -> None:
     """A row that mixes numbers and text reaches the columns of the frame with each value as it is."""
     assert serve(mixed_model()).predict(input).unwrap() == "old"
+
+
+def test_a_series_is_taken_by_its_names(serve: Build) -> None:
+    """A pandas series whose index names the features is not read by position."""
+    X, y = frame()
+    model = fitted_on_frame()
+    row = X.iloc[60]
+    assert serve(model).predict(row[::-1]).unwrap() == model.predict(X.iloc[[60]])[0] == y[60]
+
+
+def test_a_series_without_the_names_is_taken_by_position(serve: Build) -> None:
+    """A series with any other index is a row like an array."""
+    X, y = frame()
+    row = pandas.Series(X.iloc[60].to_numpy())
+    assert serve(fitted_on_frame()).predict(row).unwrap() == y[60]
+
+
+@functools.cache
+def fitted_on_frame() -> Any:
+    return DecisionTreeClassifier(random_state=0).fit(*frame())
+
+
+@pytest.mark.parametrize("named", [{}, {"sepal length (cm)": 5.0}, {"sepal_length": 5.0}], ids=str)
+def test_a_dict_names_every_feature(named: dict[str, float], serve: Build) -> None:
+    """A dictionary that lacks a feature is InvalidInput: what is misspelt must not become a missing value."""
+    X, y = frame()
+    model = HistGradientBoostingClassifier(max_iter=2).fit(X, y)
+    error = serve(model).predict(named).error
+    assert (error.kind, error.field in X.columns, error.field in error.message) == (ErrorKind.InvalidInput, True, True)
+
+
+def test_a_dict_may_say_that_a_value_is_missing(serve: Build) -> None:
+    """A feature given as NaN is passed on, for models that take missing values."""
+    X, y = frame()
+    model = HistGradientBoostingClassifier(max_iter=2).fit(X, y)
+    row = X.iloc[0].to_dict() | {X.columns[0]: float("nan")}
+    assert serve(model).predict(row).unwrap() == 0
+
+
+@pytest.mark.parametrize("kind", [sparse.csr_matrix, sparse.csr_array, sparse.coo_array, sparse.csc_matrix])
+def test_a_sparse_row_is_a_row(kind: Any, serve: Build) -> None:
+    """A row taken from a sparse table, as text models have them, is answered like any other."""
+    X, y, asked = data("iris")
+    model = LogisticRegression(max_iter=1000).fit(sparse.csr_matrix(X), y)
+    server = serve(model)
+    table = kind(asked)
+    rows = [table[[index]] if hasattr(table, "__getitem__") else kind(asked[[index]]) for index in range(5)]
+    rows += [sparse.csr_array(asked)[index] for index in range(5)]
+    expected = model.predict(asked[:5]).tolist()
+    assert [server.predict(row).unwrap() for row in rows] == expected * 2
 
 
 # --------------------------------------------------------------------------------------------------- the protocols
