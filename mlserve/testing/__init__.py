@@ -43,9 +43,10 @@ try:
     from mlserve.testing._repository_machine import RepositoryMachine
     from mlserve.testing._writable_repositories import WritableModelRepositoryContract
 except ModuleNotFoundError as _error:
-    if _error.name not in {"hypothesis", "pytest"}:
+    _missing = (_error.name or "").partition(".")[0]
+    if _missing not in {"hypothesis", "pytest"}:
         raise
-    raise _MissingExtraError(_error.name, "test", "mlserve.testing") from _error
+    raise _MissingExtraError(_missing, "test", "mlserve.testing") from _error
 
 __all__ = [
     "BaselineMonitorContract",

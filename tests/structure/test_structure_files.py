@@ -13,7 +13,7 @@ LONGEST_MODULE = 420
 
 FOLDERS = ("mlserve", "tests", "docs", "examples", ".ci")
 TEXT = frozenset(
-    {".cfg", ".css", ".html", ".ini", ".ipynb", ".md", ".py", ".rst", ".sh", ".toml", ".txt", ".yaml", ".yml", ""}
+    {".cfg", ".css", ".html", ".ini", ".ipynb", ".md", ".py", ".rst", ".sh", ".toml", ".txt", ".yaml", ".yml"}
 )
 WITHOUT_SUFFIX = frozenset({".gitignore", "LICENSE", "run"})
 BUILT = frozenset({"_build", "__pycache__", "output"})
