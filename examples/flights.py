@@ -97,7 +97,9 @@ def train(flights: Flights) -> tuple[DecisionTreeClassifier, ModelMetrics, np.nd
     rows = (flights.month < FIRST_MONTH) & flights.has_landed
     X, y = flights.X[rows], flights.is_late[rows]
     model = DecisionTreeClassifier(max_depth=8, min_samples_leaf=100, random_state=0)
-    probabilities = cross_val_predict(model, X, y, cv=StratifiedKFold(5, shuffle=True, random_state=0), method="predict_proba")
+    probabilities = cross_val_predict(
+        model, X, y, cv=StratifiedKFold(5, shuffle=True, random_state=0), method="predict_proba"
+    )
     metrics = ModelMetrics(
         accuracy=float((probabilities.argmax(axis=1) == y).mean()),
         average_confidence=float(probabilities.max(axis=1).mean()),

@@ -353,7 +353,7 @@ def feature_rows(inputs: Sequence[Any]) -> tuple[npt.NDArray[Any], tuple[str, ..
             feature names to values of any kind.
 
     Returns:
-        The rows ``(n_rows, n_features)`` of the commonest width, or with the commonest names: float64, or object where a
+        The rows ``(n_rows, n_features)`` of the commonest width, or of the commonest names: float64, object where a
         mapping holds other things than numbers. The names; empty where the inputs bring none. How many inputs were
         left out because they are no row or another one.
     """

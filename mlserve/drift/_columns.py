@@ -41,7 +41,7 @@ class Column:
     Attributes:
         kind: How it is compared.
         size: Number of rows.
-        values: For ordered kinds numbers, shape ``(size,)``, NaN where missing, a time as seconds since 1970; else None.
+        values: For ordered kinds, numbers, shape ``(size,)``, NaN where missing, times in seconds; else None.
         counts: For the other kinds how often each category occurs, None for missing values; else None.
         is_integral: Whether it was given as integers.
     """

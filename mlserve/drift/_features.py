@@ -301,7 +301,7 @@ def smallest_significant_distance(n: int, m: int, alpha: float) -> float:
 
 
 def distance_radius(n: int, alpha: float) -> float:
-    """How far the distribution function of a sample is from that of its distribution, at most, with probability 1 − α/2.
+    """How far the distribution function of a sample is from the true one, at most, with probability 1 − α/2.
 
     √(ln(4/α)/(2n)): the inequality of Dvoretzky, Kiefer and Wolfowitz with the constant of Massart ("The tight constant
     in the Dvoretzky-Kiefer-Wolfowitz inequality", Annals of Probability 18, 1990). D computed from two samples is then

@@ -264,7 +264,7 @@ class VersionCache:
                 return flight
             flight = self._flights[version.id] = _Flight()
             loaded, failure = self._loaded.get(version.id), self._failures.get(version.id)
-            if loaded is not None:  # it landed since the caller looked
+            if loaded is not None:  # pragma: no cover  # it landed since the caller looked, two lines ago
                 flight.loaded = loaded
             elif failure is not None and self._monotonic() < failure.retry_at:
                 flight.error = failure.error

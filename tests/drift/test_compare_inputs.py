@@ -181,7 +181,7 @@ def test_the_picture_shows_what_moved():
     drift = compare_inputs(mixed(500, 1), mixed(400, 2, share=0.9))
     ranking, *close = drift.plot().axes
     assert ranking.get_yticklabels()[0].get_text() == "flag"
-    assert [axis.get_title() for axis in close][0] == "flag"
+    assert close[0].get_title() == "flag"
     assert len(close) == 3
 
 

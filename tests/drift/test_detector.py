@@ -65,7 +65,9 @@ def metrics(**values: Any) -> ModelMetrics:
     return ModelMetrics(**{"request_count": 1000, "labelled_count": 1000, **values})
 
 
-def detect(recent: ModelMetrics, baseline: ModelMetrics | None, policy: DriftPolicy | None = None, **inputs: Any) -> Any:
+def detect(
+    recent: ModelMetrics, baseline: ModelMetrics | None, policy: DriftPolicy | None = None, **inputs: Any
+) -> Any:
     return DriftDetector(FixedMonitor(recent, baseline, **inputs), policy).detect_drift("1", HOUR)
 
 
@@ -213,9 +215,7 @@ def test_mild_drift_asks_to_keep_watching():
 
 def test_action_follows_the_kind_that_is_high():
     """A mild performance drift beside a HIGH data drift gives the action for data, with performance as primary type."""
-    result = detect(
-        metrics(accuracy=0.83), metrics(accuracy=0.9), baseline_inputs=NORMAL, recent_inputs=NORMAL + 3
-    )
+    result = detect(metrics(accuracy=0.83), metrics(accuracy=0.9), baseline_inputs=NORMAL, recent_inputs=NORMAL + 3)
     assert result.primary_type == DriftType.PERFORMANCE
     assert result.recommended_action == "Data pipeline investigation and model retraining required"
 
@@ -282,9 +282,7 @@ def test_a_window_that_is_not_positive_is_refused(window):
 
 def test_inputs_of_another_width_do_not_hide_the_rest():
     """Inputs that cannot be compared are a status with a reason; performance is judged all the same."""
-    result = detect(
-        metrics(accuracy=0.5), metrics(accuracy=0.9), baseline_inputs=NORMAL, recent_inputs=NORMAL[:, :2]
-    )
+    result = detect(metrics(accuracy=0.5), metrics(accuracy=0.9), baseline_inputs=NORMAL, recent_inputs=NORMAL[:, :2])
     assert result.analysis.data_drift.status == DriftStatus.INSUFFICIENT_DATA
     assert "3 features" in result.analysis.data_drift.detail
     assert result.primary_type == DriftType.PERFORMANCE
