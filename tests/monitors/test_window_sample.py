@@ -196,51 +196,83 @@ def test_a_second_or_more_of_enough_traffic_gives_a_full_sample(seconds, window)
     assert min(sizes) >= 40 - 4 * np.sqrt(40)
 
 
-def test_inputs_that_were_thinned_by_an_older_cut_stay_uniform():
-    """Inputs that waited while the cut was lowered, and were thinned by the old one, are drawn like the others."""
-    thinned, plain, size, trials = 2000, 500, 20, 400
-    of_thinned = 0
-    drawn = 0
+ROOMY = 200
+"""A size above what the tests below leave: every input above the cut is drawn, so that a forgotten cut would show."""
+
+
+def after_a_burst(rng: np.random.Generator) -> WindowSample:
+    """A sample whose cut a burst has raised and slow traffic has lowered again, all before second 1 000."""
+    sample = WindowSample(ROOMY, rng)
+    sample.extend(SECOND + np.arange(1000), ["burst"] * 1000)
+    assert sample.cut > 0.0
+    sample.extend(np.arange(10, 20) * SECOND, ["slow"] * 10)
+    assert sample.cut == 0.0
+    return sample
+
+
+def thinned(rng: np.random.Generator, cut: float, values: list) -> list:
+    """Inputs as they wait when a cut is in force."""
+    return [Thinned(cut, value) if rng.random() >= cut else Dropped(cut) for value in values]
+
+
+def shares_drawn(fill, trials: int = 300) -> tuple[float, int]:
+    """The share of "a" among all that is drawn after second 1 000 over many trials, and how many are drawn."""
+    drawn: list[str] = []
     for trial in range(trials):
         rng = np.random.default_rng(trial)
-        sample = WindowSample(size, rng)
-        sample.extend(SECOND + np.arange(200), ["burst"] * 200)
-        assert sample.cut > 0.0
-        sample.extend(np.arange(10, plain + 10) * SECOND, [("plain", number) for number in range(plain)])
-        assert sample.cut == 0.0
-        waiting = [
-            Thinned(0.75, ("thinned", number)) if rng.random() >= 0.75 else Dropped(0.75) for number in range(thinned)
-        ]
-        sample.extend(np.arange(plain + 10, plain + thinned + 10) * SECOND, waiting)
-        chosen, _ = sample.between(9 * SECOND, FAR)
-        drawn += len(chosen)
-        of_thinned += sum(kind == "thinned" for kind, _ in chosen)
-    expected = thinned / (thinned + plain)
-    assert drawn == size * trials
-    assert of_thinned / drawn == pytest.approx(expected, abs=4 * np.sqrt(expected * (1 - expected) / drawn))
+        sample = after_a_burst(rng)
+        fill(sample, rng)
+        drawn += sample.between(1000 * SECOND, FAR)[0]
+    return drawn.count("a") / len(drawn), len(drawn)
+
+
+def chance(share: float, drawn: int) -> float:
+    """Four standard deviations of a share."""
+    return float(4 * np.sqrt(share * (1 - share) / drawn))
+
+
+def test_inputs_that_were_thinned_by_an_older_cut_stay_uniform():
+    """Inputs that waited while the cut was lowered, and were thinned by the old one, are drawn like the others."""
+
+    def fill(sample: WindowSample, rng: np.random.Generator) -> None:
+        sample.extend(np.arange(1001, 1101) * SECOND, ["a"] * 100)
+        sample.extend(np.arange(1101, 1401) * SECOND, thinned(rng, 0.75, ["b"] * 300))
+
+    share, drawn = shares_drawn(fill)
+    assert share == pytest.approx(0.25, abs=chance(0.25, drawn))
+
+
+def test_inputs_that_were_thinned_by_several_cuts_stay_uniform():
+    """Of inputs that come together but were thinned by different cuts, each is drawn with the same probability."""
+
+    def fill(sample: WindowSample, rng: np.random.Generator) -> None:
+        mixed = [value for pair in zip(["a"] * 150, ["b"] * 150, strict=True) for value in pair]
+        marked = [thinned(rng, 0.5 if value == "a" else 0.875, [value])[0] for value in mixed]
+        sample.extend(np.arange(1001, 1301) * SECOND, marked)
+
+    share, drawn = shares_drawn(fill)
+    assert share == pytest.approx(0.5, abs=chance(0.5, drawn))
 
 
 def test_a_late_block_does_not_hide_that_inputs_were_thinned():
-    """A cut stays known for the newest inputs it thinned when inputs of an earlier time come after them."""
-    size, trials = 20, 300
-    shares = []
-    for trial in range(trials):
-        rng = np.random.default_rng(trial)
-        sample = WindowSample(size, rng)
+    """A cut stays known for the newest inputs it thinned when thinned inputs of an earlier time come after them."""
 
-        def thin(first: int, count: int, rng=rng) -> list:
-            return [
-                Thinned(0.75, number) if rng.random() >= 0.75 else Dropped(0.75)
-                for number in range(first, first + count)
-            ]
+    def fill(sample: WindowSample, rng: np.random.Generator) -> None:
+        sample.extend(np.arange(1001, 1401) * SECOND, thinned(rng, 0.75, ["a"] * 400))
+        sample.extend(np.arange(500, 510) * SECOND, thinned(rng, 0.75, ["late"] * 10))
+        sample.extend(np.arange(1401, 1501) * SECOND, ["b"] * 100)
 
-        sample.extend(SECOND + np.arange(200), [0] * 200)
-        assert sample.cut > 0.0
-        sample.extend(np.arange(1001, 1401) * SECOND, thin(1001, 400))
-        sample.extend(np.arange(1, 101) * SECOND, thin(1, 100))
-        sample.extend(np.arange(1401, 1501) * SECOND, list(range(1401, 1501)))
-        shares += [number <= 1400 for number in sample.between(1000 * SECOND, FAR)[0]]
-    assert np.mean(shares) == pytest.approx(0.8, abs=4 * np.sqrt(0.8 * 0.2 / len(shares)))
+    share, drawn = shares_drawn(fill)
+    assert share == pytest.approx(0.8, abs=chance(0.8, drawn))
+
+
+def test_a_window_after_the_thinning_is_drawn_from_all():
+    """A window in which nothing was thinned gives all its inputs, whatever was thinned before."""
+    rng = np.random.default_rng(0)
+    sample = after_a_burst(rng)
+    sample.extend(np.arange(1001, 1101) * SECOND, thinned(rng, 0.75, ["a"] * 100))
+    sample.extend(np.arange(1101, 1201) * SECOND, ["b"] * 100)
+    assert sample.between(1100 * SECOND, FAR) == (["b"] * 100, True)
 
 
 def test_inputs_from_before_all_reach_are_no_error():
