@@ -173,8 +173,8 @@ schema from data that has them.
         dtype = np.dtype(self.dtype)
         if self.minimum is None or self.maximum is None:
             return np.full(self.shape, 0.5).astype(dtype)
-        # Halving first: the sum of two large bounds could overflow.
-        middle = np.array(self.minimum) / 2 + np.array(self.maximum) / 2
+        # Halving first, as the sum of two large bounds could overflow; clipping, as half of the smallest number is 0.
+        middle = np.clip(np.array(self.minimum) / 2 + np.array(self.maximum) / 2, self.minimum, self.maximum)
         if dtype.kind in "iu":
             # The largest 64-bit integers are no float64; the next one up would not fit.
             limits = np.iinfo(dtype)

@@ -14,7 +14,7 @@ from mlserve._buckets import BucketRing, Resolution, microseconds
 from mlserve.monitors._blocks import NOTHING_RARE, EventRing, RequestBlock, packed
 from mlserve.monitors._outcomes import PendingOutcomes, pair_up
 from mlserve.monitors._recent import SUCCESS, RecentRequests
-from mlserve.monitors._sampling import Dropped, WindowSample
+from mlserve.monitors._sampling import THINNED_FOR, Dropped, WindowSample
 from mlserve.monitors._windows import OutcomeSummary, TrafficSummary
 
 ROW = 7
@@ -87,14 +87,14 @@ class Ledger:
 
     def fold_requests(self, flat: list[Any]) -> None:
         """Count requests: the values of one after the other, ``ROW`` of each. At most half of ``recent_requests``."""
+        ids, versions, inputs, outputs, latencies, seconds, rare = (flat[column::ROW] for column in range(ROW))
         try:
-            columns = self._columns(flat)
+            columns = self._columns(ids, versions, latencies, seconds, rare)
         except (TypeError, ValueError, OverflowError):
             # Some value is nothing of its kind. Alone it is dropped; the others are counted.
             self._drop_or_split(flat)
             return
         latency, times, codes, kind, confidence, packed_ids = columns
-        _, versions, inputs, outputs, _, _, rare = (flat[column::ROW] for column in range(ROW))
         self.counts["recorded"] += len(times)
         # No window reaches them; they can still be read as events.
         self.counts["dropped"] += int((times <= self._now() - microseconds(self.retention)).sum())
@@ -109,8 +109,9 @@ class Ledger:
             # Without the inputs: one prediction that waits would keep those of the whole block.
             self.pending.extend(attrs.evolve(block, inputs=()))
 
-    def _columns(self, flat: list[Any]) -> tuple[Any, ...]:
-        ids, versions, _, _, latencies, seconds, rare = (flat[column::ROW] for column in range(ROW))
+    def _columns(
+        self, ids: list[Any], versions: list[Any], latencies: list[Any], seconds: list[Any], rare: list[Any]
+    ) -> tuple[Any, ...]:
         latency = np.array(latencies, np.float64)
         with np.errstate(over="ignore"):
             microseconds = np.rint(np.array(seconds, np.float64) * 1e6)
@@ -146,7 +147,7 @@ class Ledger:
             sample.extend(times[chosen], inputs if chosen.size == len(inputs) else [inputs[i] for i in chosen.tolist()])
             version_id = str(self._version_ids[code])
             if sample.cut:
-                self.thinning[version_id] = Dropped(sample.cut)
+                self.thinning[version_id] = Dropped(sample.cut, (int(times[chosen].max()) + THINNED_FOR) / 1e6)
             else:
                 self.thinning.pop(version_id, None)
 

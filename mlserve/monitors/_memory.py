@@ -49,6 +49,9 @@ DEFAULT_RESOLUTIONS = (
 FOLD_EVERY = 512
 """Requests that wait to be counted, at most; few enough that folding them takes a fraction of a millisecond."""
 
+FEWEST_RECENT = 1024
+"""Requests that are kept whole, at least."""
+
 _ndarray = np.ndarray
 _IMMUTABLE = frozenset({NoneType, bool, int, float, complex, str, bytes, np.float64, np.float32, np.int64, np.bool_})
 
@@ -108,12 +111,13 @@ class InMemoryModelMonitor(ModelMonitor, LabelledMonitor, BaselineMonitor, Event
         for name, size in sizes.items():
             if size < 1:
                 raise InvalidArgumentError(name, size, "at least 1")
-        if recent_requests < 2 * FOLD_EVERY:
-            raise InvalidArgumentError("recent_requests", recent_requests, f"at least {2 * FOLD_EVERY}")
+        if recent_requests < FEWEST_RECENT:
+            raise InvalidArgumentError("recent_requests", recent_requests, f"at least {FEWEST_RECENT}")
         self._clock: Clock = clock if clock is not None else SystemClock()
         self._timestamp = timestamps(self._clock)
         self._after_fork()
         renew_after_fork(self)
+        self._block = min(FOLD_EVERY, recent_requests // 2)
         self._buffer: list[Any] = []
         self._uncopied = Tally()
         self._outcome_buffer: list[tuple[str, Any, float]] = []
@@ -162,7 +166,7 @@ class InMemoryModelMonitor(ModelMonitor, LabelledMonitor, BaselineMonitor, Event
     ) -> None:
         buffer = self._buffer
         thinning = self._thinning.get(model_version) if self._thinning else None
-        if thinning is not None:
+        if thinning is not None and timestamp < thinning.until:
             # So many inputs come that most would not stay in the sample: those need not even be copied.
             kept_input: Any = thinning if self._random() < thinning.cut else Thinned(thinning.cut, self._kept(input))
         elif type(input) is _ndarray and not input.dtype.hasobject:
@@ -350,8 +354,8 @@ class InMemoryModelMonitor(ModelMonitor, LabelledMonitor, BaselineMonitor, Event
         # Outcomes are taken out first: each one's prediction was appended before it, so it is in the buffer below.
         outcomes = _drained(self._outcome_buffer)
         rows = _drained(self._buffer)
-        for start in range(0, len(rows), FOLD_EVERY * ROW):
-            self._ledger.fold_requests(rows[start : start + FOLD_EVERY * ROW])
+        for start in range(0, len(rows), self._block * ROW):
+            self._ledger.fold_requests(rows[start : start + self._block * ROW])
         if outcomes:
             self._ledger.fold_outcomes(outcomes)
 

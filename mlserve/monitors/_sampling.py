@@ -15,6 +15,9 @@ import numpy.typing as npt
 ONE_SECOND = 1_000_000
 """In microseconds: the shortest window whose sample should be full however many requests there are."""
 
+THINNED_FOR = 2 * ONE_SECOND
+"""How long a cut is good for: after a burst, slow traffic is kept whole again, though few inputs come to say so."""
+
 SETTLE_FACTOR = 4
 """Inputs are first pruned when this many samples' worth have come."""
 
@@ -34,12 +37,15 @@ class Thinned:
 
 @attrs.frozen(eq=False, repr=False)
 class Dropped:
-    """Stands for an input that was not kept; ``cut`` as in ``Thinned``."""
+    """Stands for an input that was not kept.
+
+    Attributes:
+        cut: As in ``Thinned``.
+        until: Seconds since 1970 after which this cut is out of date and every input is kept until the next one.
+    """
 
     cut: float
-
-
-_MARKS = frozenset({Thinned, Dropped})
+    until: float = math.inf
 
 
 class WindowSample:
@@ -89,20 +95,34 @@ class WindowSample:
         """Take in inputs with the moments at which they came, microseconds since 1970, at least one."""
         self._measure_rate(times)
         low = np.zeros(len(inputs))
-        # An input carries the cut by which it was kept, which may be an older one than is in force now.
-        cuts = {value.cut for value in inputs if type(value) in _MARKS} if self._has_cut else ()
-        if cuts:
-            self._note_cut(int(times.max()), max(cuts))
-            kept = [row for row, value in enumerate(inputs) if type(value) is not Dropped]
-            inputs, times = [inputs[row] for row in kept], times[kept]
-            low = np.array([value.cut if type(value) is Thinned else 0.0 for value in inputs])
-            inputs = [value.input if type(value) is Thinned else value for value in inputs]
+        if self._has_cut:
+            low, inputs, times = self._without_dropped(times, inputs, low)
         self._fresh.append((times, low, inputs))
         self._count += len(inputs)
         if self._count >= self._prune_at:
             self._settle()
             self._prune()
             self._prune_at = 2 * self._count + self._size
+
+    def _without_dropped(
+        self, times: npt.NDArray[np.int64], inputs: Sequence[Any], low: npt.NDArray[np.float64]
+    ) -> tuple[npt.NDArray[np.float64], Sequence[Any], npt.NDArray[np.int64]]:
+        # An input carries the cut by which it was kept, which may be an older one than is in force now.
+        cuts: set[float] = set()
+        kept, seen = [], None
+        for row, value in enumerate(inputs):
+            if type(value) is not Dropped:
+                kept.append(row)
+            elif value is not seen:  # nearly all are one and the same object
+                seen = value
+                cuts.add(value.cut)
+        values = [inputs[row] for row in kept]
+        low = np.array([value.cut if type(value) is Thinned else 0.0 for value in values])
+        cuts.update(low.tolist())
+        highest = max(cuts, default=0.0)
+        if highest:
+            self._note_cut(int(times.max()), highest)
+        return low, [value.input if type(value) is Thinned else value for value in values], times[kept]
 
     def forget_before(self, oldest: int) -> None:
         """Let go of what happened before a moment, at the next occasion."""

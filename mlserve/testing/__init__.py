@@ -42,7 +42,7 @@ try:
     )
     from mlserve.testing._repository_machine import RepositoryMachine
     from mlserve.testing._writable_repositories import WritableModelRepositoryContract
-except ModuleNotFoundError as _error:
+except ModuleNotFoundError as _error:  # pragma: no cover  # tested in an interpreter of its own
     _missing = (_error.name or "").partition(".")[0]
     if _missing not in {"hypothesis", "pytest"}:
         raise

@@ -150,7 +150,7 @@ class EventMonitorContract(MonitorContract):
         assert all(place[PredictionEvent, f"p{n}"] < place[OutcomeEvent, f"p{n}"] for n in range(5))
 
     def _needs_outcomes(self, monitor: Any) -> None:
-        if not isinstance(monitor, LabelledMonitor):
+        if not isinstance(monitor, LabelledMonitor):  # pragma: no cover  # ours do
             pytest.skip("the monitor takes no outcomes")
 
 

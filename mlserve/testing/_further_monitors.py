@@ -220,7 +220,7 @@ class BaselineMonitorContract(MonitorContract):
         assert monitor.get_baseline_metrics("2") is None
         assert monitor.get_baseline_input_distribution("2") is None
 
-    def test_inputs_are_copied(self, monitor: Any) -> None:
+    def test_baseline_inputs_are_copied(self, monitor: Any) -> None:
         """The caller may change its array after it was set."""
         rows = np.array([[1.0], [2.0]])
         monitor.set_baseline("1", inputs=rows)

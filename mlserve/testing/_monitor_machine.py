@@ -11,7 +11,7 @@ from typing import Any
 import attrs
 import hypothesis.strategies as st
 import numpy as np
-from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from mlserve.clocks import ManualClock
 from mlserve.errors import ErrorKind
@@ -78,6 +78,12 @@ class MonitorMachine(RuleBasedStateMachine):
         self._requests: list[Recorded] = []
         self._predictions: list[Recorded] = []
 
+    @initialize(predictions=st.lists(st.tuples(_VERSIONS, _AGES, _LATENCIES, _CONFIDENCES, _LABELS), max_size=10))
+    def begin(self, predictions: list[tuple[str, timedelta, float, float | None, int]]) -> None:
+        """Some predictions to begin with: most rules mean little without."""
+        for prediction in predictions:
+            self.predict(*prediction)
+
     @rule(by=_SPANS)
     def advance(self, by: timedelta) -> None:
         """Time passes."""
@@ -131,14 +137,21 @@ class MonitorMachine(RuleBasedStateMachine):
         self._requests.append(Recorded(version_id, at, str(kind)))
 
     @precondition(lambda self: self._predictions and isinstance(self._monitor, LabelledMonitor))
-    @rule(back=st.one_of(st.integers(0, 2), st.integers(0, 10_000)), actual=_LABELS)
-    def outcome(self, back: int, actual: int) -> None:
-        """The true value of any prediction, often of a recent one and so again; only the first one counts."""
+    @rule(back=st.one_of(st.integers(0, 2), st.integers(0, 10_000)), actuals=st.lists(_LABELS, min_size=1, max_size=2))
+    def outcome(self, back: int, actuals: list[int]) -> None:
+        """The true value of any prediction, once or twice; only the first one counts."""
         assert isinstance(self._monitor, LabelledMonitor)
         number = len(self._predictions) - 1 - back % len(self._predictions)
-        self._monitor.record_outcome(str(number), actual)
+        for actual in actuals:
+            self._monitor.record_outcome(str(number), actual)
         if self._predictions[number].actual is None:
-            self._predictions[number].actual = actual
+            self._predictions[number].actual = actuals[0]
+
+    @invariant()
+    def compare_the_last_hours(self) -> None:
+        """What happened in the last hours is what the list says, after every step."""
+        for version_id in (None, "1"):
+            self._compare(version_id, _LONGEST_WINDOW)
 
     @rule(version_id=st.one_of(st.none(), _VERSIONS), window=_SPANS)
     def compare_a_window(self, version_id: str | None, window: timedelta) -> None:

@@ -202,7 +202,7 @@ class ModelMonitorContract(MonitorContract):
         counts = [self.metrics(monitor, window=minutes * MINUTE).request_count for minutes in (2, 10, 20, 40, 60)]
         assert counts == [1, 2, 3, 4, 5]
 
-    def test_reading_changes_nothing(self, monitor: ModelMonitor, clock: ManualClock) -> None:
+    def test_asking_twice_changes_nothing(self, monitor: ModelMonitor, clock: ManualClock) -> None:
         """The same question, asked twice, has the same answer."""
         for number in range(10):
             monitor.record_prediction(prediction(number, clock.now(), processing_time_ms=1.0 + number))

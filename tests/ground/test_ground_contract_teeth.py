@@ -28,7 +28,7 @@ from mlserve.testing import (
 ROOT = Path(__file__).parents[2]
 
 QUICK = hypothesis.settings(
-    max_examples=100,
+    max_examples=500,
     stateful_step_count=20,
     deadline=None,
     database=None,
@@ -36,7 +36,9 @@ QUICK = hypothesis.settings(
     phases=[hypothesis.Phase.generate],
     suppress_health_check=list(hypothesis.HealthCheck),
 )
-"""Only searching: a counterexample need not be small here."""
+"""Only searching, until the first counterexample, which need not be small."""
+
+FEW = hypothesis.settings(QUICK, max_examples=50)
 
 
 # --------------------------------------------------------------------------------------------- repositories with faults
@@ -181,7 +183,9 @@ def test_the_state_machine_finds_a_faulty_repository(faulty):
 
 def test_the_state_machine_passes_the_right_repository():
     """The state machine passes the repository of which the faulty ones are made."""
-    _RepositoryContract(Repository).test_it_behaves_like_dicts_and_lists(ManualClock())
+    contract = _RepositoryContract(Repository)
+    contract.state_machine_settings = FEW
+    contract.test_it_behaves_like_dicts_and_lists(ManualClock())
 
 
 @pytest.mark.parametrize(
@@ -345,7 +349,9 @@ def test_the_state_machine_finds_a_faulty_monitor(faulty):
 
 def test_the_state_machine_passes_the_right_monitor():
     """The state machine passes the monitor of which the faulty ones are made."""
-    _MonitorContract(Monitor).test_it_behaves_like_a_list_of_events()
+    contract = _MonitorContract(Monitor)
+    contract.state_machine_settings = FEW
+    contract.test_it_behaves_like_a_list_of_events()
 
 
 class KeepsTheCallersArray(Monitor):
@@ -426,6 +432,19 @@ def test_every_clause_says_what_it_checks(name):
     tests = [getattr(contract, attribute) for attribute in dir(contract) if attribute.startswith("test_")]
     assert tests
     assert [test.__name__ for test in tests if not (test.__doc__ or "").strip()] == []
+
+
+def test_no_clause_hides_another():
+    """A class that subclasses several contracts runs the clauses of all: no two clauses share a name."""
+    contracts = [getattr(mlserve.testing, name) for name in mlserve.testing.__all__ if name.endswith("Contract")]
+    clauses = {
+        (attribute, getattr(contract, attribute))
+        for contract in contracts
+        for attribute in dir(contract)
+        if attribute.startswith("test_")
+    }
+    names = [name for name, _ in clauses]
+    assert sorted(names) == sorted(set(names))
 
 
 @pytest.mark.parametrize("name", mlserve.testing.__all__)

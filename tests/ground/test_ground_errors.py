@@ -320,6 +320,16 @@ def test_forgetting_reaches_into_groups():
     assert [leaf.__traceback__ for leaf in (group, *leaves)] == [None] * 4
 
 
+def test_forgetting_lets_go_of_the_object_that_lacked_an_attribute():
+    """``forget_traceback`` drops the object that an ``AttributeError`` holds: it is often the model itself."""
+    model = object()
+    with pytest.raises(AttributeError) as caught:
+        model.predict()  # type: ignore[attr-defined]  # that it is not there is what is tested
+    assert caught.value.obj is model
+    PredictionExceptionError("it failed.", exception=caught.value).forget_traceback()
+    assert caught.value.obj is None
+
+
 def test_forgetting_ends_in_a_circle():
     """Exceptions that name each other as cause are no trap."""
     first, second = raised(ValueError("first")), raised(KeyError("second"))

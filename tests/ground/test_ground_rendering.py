@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mlserve._rendering import html_grid, html_table, number, percent, text_grid, text_table
+from mlserve._rendering import described, html_grid, html_table, number, percent, text_grid, text_table
 
 SCRIPT = "<script>alert('x')</script> & \"more\""
 
@@ -46,6 +46,25 @@ def test_everything_shown_is_escaped(html):
     assert "<script" not in html
     assert "&lt;script&gt;" in html
     assert "&amp;" in html
+
+
+class MuteError(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+@pytest.mark.parametrize(
+    ("exception", "text"),
+    [
+        (ValueError("too large"), "ValueError: too large"),
+        (ValueError(), "ValueError"),
+        (MuteError(), "MuteError, whose text cannot be shown"),
+    ],
+    ids=["text", "no text", "no text to be had"],
+)
+def test_an_exception_is_told_by_type_and_text(exception, text):
+    """An exception is its type and its text; one whose text cannot be had is told by its type."""
+    assert described(exception) == text
 
 
 @pytest.mark.parametrize(

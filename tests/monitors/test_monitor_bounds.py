@@ -38,7 +38,8 @@ class Tracked:
         return kept
 
 
-FOLDED_AT_ONCE = 512
+FOLDED_AT_ONCE = 1024
+"""Requests that wait to be counted, at most."""
 
 
 def test_the_event_ring_keeps_its_capacity(clock):
@@ -72,7 +73,7 @@ def test_inputs_are_let_go(clock):
 
 def test_a_prediction_that_waits_keeps_no_other_input_alive(clock):
     """When nearly all outcomes arrive, the few predictions that still wait do not hold the inputs of the rest."""
-    monitor = small_monitor(clock, recent_events=100, sample_size=10, pending_outcomes=1024)
+    monitor = small_monitor(clock, recent_events=100, sample_size=10, pending_outcomes=4 * FOLDED_AT_ONCE)
     Tracked.alive.clear()
     for number in range(100 * FOLDED_AT_ONCE):
         predict(monitor, number, clock.now(), input=Tracked())

@@ -178,6 +178,15 @@ def test_what_is_no_finite_number_is_left_out_of_the_error(clock, monitor, bad):
     assert (metrics.labelled_count, metrics.mean_absolute_error) == (3, 0.5)
 
 
+@pytest.mark.parametrize(("output", "right"), [(10**400, 1), (10**400 + 1, 0), (np.array("a"), 0)], ids=type)
+def test_a_value_that_is_no_float_is_compared_as_it_is(clock, monitor, output, right):
+    """A whole number beyond every float, or an array of text, is compared as it is and has no error to measure."""
+    predict(monitor, 0, clock.now(), output=output)
+    monitor.record_outcome("p0", 10**400)
+    metrics = monitor.get_recent_metrics(HOUR)
+    assert (metrics.labelled_count, metrics.accuracy, metrics.mean_absolute_error) == (1, float(right), None)
+
+
 def test_a_caller_may_change_its_true_value(clock, monitor):
     """A true value that is an array may be changed as soon as ``record_outcome`` returns."""
     actual = np.array([1, 2])
