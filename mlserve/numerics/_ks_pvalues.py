@@ -164,7 +164,7 @@ def check_choice(parameter: str, value: object, choices: Any) -> None:
 
 def _checked_size(parameter: str, value: object) -> int:
     try:
-        size = operator.index(value)  # type: ignore[arg-type]
+        size = operator.index(value)  # type: ignore[arg-type]  # what is no index raises TypeError
     except TypeError:
         size = 0
     if not 1 <= size <= _LARGEST_SIZE or isinstance(value, (bool, np.bool_)):
