@@ -19,7 +19,7 @@ from mlserve.records._versions import ModelVersion
 TOut_co = TypeVar("TOut_co", covariant=True, default=Any)
 
 
-# No weak-reference slot: _DraftResult must have the very same memory layout.
+# No weak-reference slot: DraftResult must have the very same memory layout.
 @attrs.frozen(weakref_slot=False, repr=False)
 class ServingResult(Generic[TOut_co]):
     """What one prediction came to.
@@ -83,7 +83,7 @@ def _shown(value: object) -> str:
     return repr(value.item() if isinstance(value, np.generic) else value)
 
 
-class _DraftResult(Generic[TOut_co]):
+class DraftResult(Generic[TOut_co]):
     """Becomes a ``ServingResult``. A frozen attrs ``__init__`` costs three times these plain stores."""
 
     __slots__ = ("arm", "degraded", "error", "prediction_id", "processing_time_ms", "success", "value", "version")
@@ -110,7 +110,7 @@ class _DraftResult(Generic[TOut_co]):
         self.__class__ = ServingResult  # type: ignore[assignment]  # the same slots in the same order, see above
 
 
-build_result = cast("type[ServingResult[Any]]", _DraftResult)
+build_result = cast("type[ServingResult[Any]]", DraftResult)
 """Builds a ``ServingResult`` at a third of the cost of its constructor; takes all eight fields by position."""
 
 

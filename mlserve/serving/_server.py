@@ -16,19 +16,10 @@ from typing_extensions import Self, TypeVar, override
 from mlserve._counting import Tally
 from mlserve._forking import renew_after_fork
 from mlserve.clocks import Clock, SystemClock, timestamps
-from mlserve.errors import (
-    InvalidArgumentError,
-    ServerClosedError,
-)
+from mlserve.errors import InvalidArgumentError, ServerClosedError
 from mlserve.protocols import ModelMonitor, ModelRepository, PredictionService
-from mlserve.records import (
-    HealthStatus,
-    ModelMetrics,
-    ModelVersion,
-    ServerStatistics,
-    ServingResult,
-)
-from mlserve.records._serving import build_result
+from mlserve.records import HealthStatus, ModelMetrics, ModelVersion, ServerStatistics, ServingResult
+from mlserve.records._serving import DraftResult, build_result
 from mlserve.records._values import FrozenMapping
 from mlserve.serving._cache import VersionCache
 from mlserve.serving._calling import Caller
@@ -46,6 +37,8 @@ TIn = TypeVar("TIn", default=Any)
 TOut = TypeVar("TOut", default=Any)
 
 _log = logging.getLogger(__name__)
+
+_blank = object.__new__
 
 CLOSE_POLL_SECONDS = 0.005
 """How often ``close`` looks whether the last request has ended."""
@@ -206,7 +199,13 @@ class ModelServer(PredictionService[TIn, TOut], Generic[TModel, TIn, TOut]):
             self._record(prediction_id, loaded.id, input, value, elapsed_ms, self._timestamp(), confidence, None, key)
         except Exception as error:
             self._recorder.failed(error)
-        return build_result(True, value, None, loaded.version, elapsed_ms, prediction_id, None, None)
+        # What build_result does, without its call: a twentieth of all that a request costs.
+        result: Any = _blank(DraftResult)
+        result.success, result.value, result.error = True, value, None
+        result.version, result.processing_time_ms, result.prediction_id = loaded.version, elapsed_ms, prediction_id
+        result.arm = result.degraded = None
+        result.__class__ = ServingResult
+        return result  # type: ignore[no-any-return]  # it is a ServingResult[TOut] now
 
     async def apredict(
         self, input: TIn, version: ModelVersion | str | None = None, *, key: str | None = None
