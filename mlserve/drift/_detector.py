@@ -14,8 +14,9 @@ import attrs
 from mlserve.clocks import Clock, SystemClock
 from mlserve.drift._features import compare_inputs
 from mlserve.drift._policy import DriftPolicy, Thresholds
+from mlserve.drift._predictions import LabelFreeEstimates, compare_predictions, no_baseline
 from mlserve.errors import InvalidArgumentError
-from mlserve.protocols import ModelMonitor
+from mlserve.protocols import ModelMonitor, PredictionMonitor
 from mlserve.records import (
     ConceptDrift,
     DataDrift,
@@ -29,6 +30,7 @@ from mlserve.records import (
     ModelMetrics,
     ModelVersion,
     PerformanceDrift,
+    PredictionSample,
 )
 
 _log = logging.getLogger(__name__)
@@ -59,6 +61,11 @@ class DriftDetectorStatistics:
 class DriftDetector:
     """Compares a window of a version with its baseline.
 
+    Three kinds of drift make the verdict: of performance, of data, of concept. Beside them stands what else a monitor
+    with ``PredictionMonitor`` can show: drift of the answers and their confidences, and the performance estimated
+    without labels, next to the realised one and the share of labels that arrived. These two inform, they do not vote:
+    answers move whenever inputs do, and an estimate trusts the model.
+
     *Thread safety*: yes, as far as the monitor is.
 
     Args:
@@ -83,6 +90,7 @@ class DriftDetector:
         self._monitor = monitor
         self._policy = policy if policy is not None else DriftPolicy()
         self._clock: Clock = clock if clock is not None else SystemClock()
+        self._estimates = LabelFreeEstimates(self._policy.min_samples)
         self._lock = threading.Lock()
         self._counts: Counter[str] = Counter()
 
@@ -105,13 +113,23 @@ class DriftDetector:
         name = version_id.id if isinstance(version_id, ModelVersion) else version_id
         metrics = self._monitor.get_model_metrics(name, window)
         baseline = self._monitor.get_baseline_metrics(name)
+        usual_answers, answers = self._answers(name, window)
+        estimate, detail = self._estimates.estimate(name, usual_answers, answers)
         analysis = DriftAnalysis(
-            performance_drift=self._performance(metrics, baseline),
+            performance_drift=attrs.evolve(
+                self._performance(metrics, baseline),
+                realised_accuracy=metrics.accuracy,
+                realised_mean_absolute_error=metrics.mean_absolute_error,
+                label_coverage=metrics.label_coverage,
+                estimate=estimate,
+                estimate_detail=detail,
+            ),
             data_drift=self._data(
                 self._monitor.get_baseline_input_distribution(name),
                 self._monitor.get_recent_input_distribution(name, window),
             ),
             concept_drift=self._concept(metrics, baseline),
+            prediction_drift=self._predictions(usual_answers, answers),
         )
         result = self._concluded(name, window, analysis)
         self._count("detections")
@@ -179,6 +197,21 @@ class DriftDetector:
             return self.compare_inputs(baseline.rows, _aligned(recent, baseline), feature_names=baseline.feature_names)
         except InvalidArgumentError as error:
             # The inputs cannot be compared; performance and concept still can.
+            return DataDrift(status=DriftStatus.INSUFFICIENT_DATA, detail=error.message)
+
+    def _answers(self, name: str, window: timedelta) -> tuple[PredictionSample | None, PredictionSample]:
+        monitor = self._monitor
+        if not isinstance(monitor, PredictionMonitor):
+            return None, PredictionSample([])
+        baseline = monitor.get_baseline_predictions(name)
+        return baseline, PredictionSample([]) if baseline is None else monitor.get_recent_predictions(name, window)
+
+    def _predictions(self, baseline: PredictionSample | None, recent: PredictionSample) -> DataDrift:
+        if baseline is None:
+            return no_baseline()
+        try:
+            return compare_predictions(baseline, recent, policy=self._policy)
+        except InvalidArgumentError as error:
             return DataDrift(status=DriftStatus.INSUFFICIENT_DATA, detail=error.message)
 
     def _concluded(self, name: str, window: timedelta, analysis: DriftAnalysis) -> DriftDetectionResult:

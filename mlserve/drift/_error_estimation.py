@@ -13,8 +13,9 @@ from typing_extensions import override
 
 from mlserve.drift._estimation import BAND_ERRORS, MINIMUM_REFERENCE, N_FOLDS
 from mlserve.errors import InvalidArgumentError
+from mlserve.records import ErrorEstimate
 
-__all__ = ["DirectErrorEstimator", "ErrorEstimate"]
+__all__ = ["DirectErrorEstimator"]
 
 Floats: TypeAlias = NDArray[np.float64]
 Integers: TypeAlias = NDArray[np.intp]
@@ -25,24 +26,6 @@ _N_BINS = 10
 _PENALTIES = np.array([1.0, 10.0, 100.0, 1000.0, 10000.0])
 # One row is one-hot encoded to n_features * 11 floats: blocks of about eight megabytes.
 _CELLS_PER_BLOCK = 2**20
-
-
-@final
-@attrs.frozen(kw_only=True)
-class ErrorEstimate:
-    """What a window's mean absolute error will turn out to be, if inputs mean what they meant in the reference.
-
-    Attributes:
-        n_samples: Rows of the window, at least 1.
-        mean_absolute_error: In the unit of the target, at least 0.
-        mean_absolute_error_sampling_error: One standard deviation of (realised − estimated), at least 0.
-        mean_absolute_error_band: The estimate and three sampling errors to both sides, at least 0.
-    """
-
-    n_samples: int
-    mean_absolute_error: float
-    mean_absolute_error_sampling_error: float
-    mean_absolute_error_band: tuple[float, float]
 
 
 @final

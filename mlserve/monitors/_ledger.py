@@ -14,7 +14,7 @@ from mlserve._buckets import BucketRing, Resolution, microseconds
 from mlserve.monitors._blocks import NOTHING_RARE, EventRing, RequestBlock, packed
 from mlserve.monitors._outcomes import PendingOutcomes, pair_up
 from mlserve.monitors._recent import SUCCESS, RecentRequests
-from mlserve.monitors._sampling import THINNED_FOR, Dropped, WindowSample
+from mlserve.monitors._sampling import NO_REQUESTS, THINNED_FOR, Dropped, SampledRequests, WindowSample
 from mlserve.monitors._windows import OutcomeSummary, TrafficSummary
 
 ROW = 7
@@ -80,10 +80,10 @@ class Ledger:
             parts += [summary for ring in rings for summary in ring.since(start, now)]
         return TrafficSummary.total(parts)
 
-    def inputs(self, version_id: str, start: int, now: int) -> tuple[list[Any], bool]:
-        """A uniform sample of the inputs of a version in (start, now], and whether it is all of them."""
+    def sampled(self, version_id: str, start: int, now: int) -> SampledRequests:
+        """A uniform sample of the requests that a version answered in (start, now]."""
         sample = self._samples.get(self._version_codes.get(version_id, -1))
-        return ([], True) if sample is None else sample.between(start, now)
+        return NO_REQUESTS if sample is None else sample.between(start, now)
 
     def fold_requests(self, flat: list[Any]) -> None:
         """Count requests: the values of one after the other, ``ROW`` of each. At most half of ``recent_requests``."""
@@ -103,9 +103,9 @@ class Ledger:
         self.events.append(block)
         if kind.any():
             answered = np.flatnonzero(kind == SUCCESS)
-            block, codes = block.only(answered.tolist()), codes[answered]
+            block, codes, confidence = block.only(answered.tolist()), codes[answered], confidence[answered]
         if len(block):
-            self._sample_inputs(codes, block.times, block.inputs)
+            self._sample(codes, block, confidence)
             # Without the inputs: one prediction that waits would keep those of the whole block.
             self.pending.extend(attrs.evolve(block, inputs=()))
 
@@ -139,15 +139,18 @@ class Ledger:
         confidence[np.isinf(confidence)] = np.nan
         return _coded(kinds, self._kind_codes, self._new_kind).astype(np.int16), confidence
 
-    def _sample_inputs(self, codes: npt.NDArray[np.int32], times: npt.NDArray[np.int64], inputs: Sequence[Any]) -> None:
+    def _sample(self, codes: npt.NDArray[np.int32], block: RequestBlock, confidence: npt.NDArray[np.float64]) -> None:
         for code, chosen in _by_code(codes):
             if code not in self._samples:
                 self._samples[code] = WindowSample(self._sample_size, self._rng)
             sample = self._samples[code]
-            sample.extend(times[chosen], inputs if chosen.size == len(inputs) else [inputs[i] for i in chosen.tolist()])
+            times, inputs, outputs = block.times[chosen], block.inputs, block.outputs
+            if chosen.size < len(block):
+                inputs, outputs = ([column[i] for i in chosen.tolist()] for column in (inputs, outputs))
+            sample.extend(times, inputs, outputs, confidence[chosen])
             version_id = str(self._version_ids[code])
             if sample.cut:
-                self.thinning[version_id] = Dropped(sample.cut, (int(times[chosen].max()) + THINNED_FOR) / 1e6)
+                self.thinning[version_id] = Dropped(sample.cut, (int(times.max()) + THINNED_FOR) / 1e6)
             else:
                 self.thinning.pop(version_id, None)
 

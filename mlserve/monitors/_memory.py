@@ -20,19 +20,27 @@ from mlserve._counting import Tally
 from mlserve._forking import renew_after_fork
 from mlserve.clocks import Clock, SystemClock, timestamps
 from mlserve.errors import InvalidArgumentError
+from mlserve.monitors._baselines import BaselineStore, as_input_sample
 from mlserve.monitors._blocks import EPOCH, Rare
 from mlserve.monitors._ledger import ROW, Ledger
 from mlserve.monitors._sampling import Thinned
 from mlserve.monitors._windows import TrafficSummary
-from mlserve.protocols import BaselineMonitor, DeferringMonitor, EventMonitor, LabelledMonitor, ModelMonitor
+from mlserve.protocols import (
+    BaselineMonitor,
+    DeferringMonitor,
+    EventMonitor,
+    LabelledMonitor,
+    ModelMonitor,
+    PredictionMonitor,
+)
 from mlserve.records import (
-    Baseline,
     EventPage,
     FailureEvent,
     InputSample,
     ModelMetrics,
     MonitorStatistics,
     PredictionEvent,
+    PredictionSample,
 )
 from mlserve.schemas import feature_rows
 
@@ -52,12 +60,15 @@ FOLD_EVERY = 512
 FEWEST_RECENT = 1024
 """Requests that are kept whole, at least."""
 
+_METHODS = {True: "all", False: "reservoir"}
 _ndarray = np.ndarray
 _IMMUTABLE = frozenset({NoneType, bool, int, float, complex, str, bytes, np.float64, np.float32, np.int64, np.bool_})
 
 
 @final
-class InMemoryModelMonitor(ModelMonitor, LabelledMonitor, BaselineMonitor, EventMonitor, DeferringMonitor):
+class InMemoryModelMonitor(
+    ModelMonitor, LabelledMonitor, BaselineMonitor, PredictionMonitor, EventMonitor, DeferringMonitor
+):
     """Counts, latencies, inputs and outcomes in the memory of this process, bounded whatever the traffic.
 
     Recording appends to a buffer without a lock; what was appended is folded into columns and buckets by the next
@@ -132,7 +143,7 @@ class InMemoryModelMonitor(ModelMonitor, LabelledMonitor, BaselineMonitor, Event
             seed=seed,
         )
         self._thinning = self._ledger.thinning
-        self._baselines: dict[str, Baseline] = {}
+        self._baselines = BaselineStore()
         self._drift_events: deque[DriftEvent] = deque(maxlen=recent_events)
 
     # ------------------------------------------------------------------------------------------------- recording
@@ -233,28 +244,47 @@ class InMemoryModelMonitor(ModelMonitor, LabelledMonitor, BaselineMonitor, Event
         with self._lock:
             start, now = self._span(window)
             self._fold()
-            inputs, is_all = self._ledger.inputs(version_id, start, now)
+            sampled = self._ledger.sampled(version_id, start, now)
             answered = self._ledger.summary(version_id, start, now).latency.count
-        rows, own_names, unusable = feature_rows(inputs)
-        baseline = self._baselines.get(version_id)
-        names = baseline.inputs.feature_names if baseline is not None and baseline.inputs is not None else ()
+        rows, own_names, unusable = feature_rows(sampled.inputs)
+        baseline = self._baselines.get(version_id).inputs
+        names = () if baseline is None else baseline.feature_names
         return InputSample(
             rows=rows,
             feature_names=own_names or (names if len(names) == rows.shape[1] else ()),
-            count=max(answered, len(inputs)),
-            method="all" if is_all else "reservoir",
+            count=max(answered, len(sampled.inputs)),
+            method=_METHODS[sampled.is_all],
             unusable_count=unusable,
         )
 
     @override
+    def get_recent_predictions(self, version_id: str, window: timedelta) -> PredictionSample:
+        with self._lock:
+            start, now = self._span(window)
+            self._fold()
+            sampled = self._ledger.sampled(version_id, start, now)
+            answered = self._ledger.summary(version_id, start, now).latency.count
+        rows, _, unusable = feature_rows(sampled.inputs)
+        return PredictionSample(
+            sampled.outputs,
+            confidences=sampled.confidence,
+            # Rows of inputs that are no row are left out, and the others would no longer stand beside their answers.
+            inputs=None if unusable else rows,
+            count=max(answered, len(sampled.outputs)),
+            method=_METHODS[sampled.is_all],
+        )
+
+    @override
     def get_baseline_metrics(self, version_id: str) -> ModelMetrics | None:
-        baseline = self._baselines.get(version_id)
-        return None if baseline is None else baseline.metrics
+        return self._baselines.get(version_id).metrics
 
     @override
     def get_baseline_input_distribution(self, version_id: str) -> InputSample | None:
-        baseline = self._baselines.get(version_id)
-        return None if baseline is None else baseline.inputs
+        return self._baselines.get(version_id).inputs
+
+    @override
+    def get_baseline_predictions(self, version_id: str) -> PredictionSample | None:
+        return self._baselines.get(version_id).predictions
 
     @override
     def set_baseline(
@@ -265,21 +295,11 @@ class InMemoryModelMonitor(ModelMonitor, LabelledMonitor, BaselineMonitor, Event
         inputs: Any = None,
         feature_names: Sequence[str] | None = None,
     ) -> None:
-        if metrics is not None and not isinstance(metrics, ModelMetrics):
-            raise InvalidArgumentError("metrics", metrics, "a ModelMetrics", hint="Use ModelMetrics(accuracy=0.9).")
-        sample = inputs
-        if inputs is not None and (feature_names is not None or not isinstance(inputs, InputSample)):
-            rows = inputs.rows if isinstance(inputs, InputSample) else inputs
-            columns = getattr(rows, "columns", None)
-            if feature_names is None and columns is not None:
-                feature_names = [str(column) for column in columns]
-            sample = InputSample(rows=rows, feature_names=feature_names)
-        with self._lock:
-            known = self._baselines.get(version_id, Baseline())
-            self._baselines[version_id] = Baseline(
-                metrics=known.metrics if metrics is None else metrics,
-                inputs=known.inputs if sample is None else sample,
-            )
+        self._baselines.set(version_id, metrics=metrics, inputs=as_input_sample(inputs, feature_names))
+
+    @override
+    def set_baseline_predictions(self, version_id: str, predictions: PredictionSample) -> None:
+        self._baselines.set(version_id, predictions=predictions)
 
     @override
     def capture_baseline(self, version_id: str, window: timedelta) -> None:
@@ -290,7 +310,9 @@ class InMemoryModelMonitor(ModelMonitor, LabelledMonitor, BaselineMonitor, Event
                 "window", window, f"a window with predictions of version {version_id}",
                 hint="Serve first, or take a longer window.",
             )  # fmt: skip
-        self.set_baseline(version_id, metrics=metrics, inputs=inputs if len(inputs.rows) else None)
+        predictions = self.get_recent_predictions(version_id, window)
+        known = inputs if len(inputs.rows) else None
+        self._baselines.set(version_id, metrics=metrics, inputs=known, predictions=predictions)
 
     @override
     def events(self, after: int = 0, limit: int | None = None) -> EventPage:

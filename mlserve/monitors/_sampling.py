@@ -48,8 +48,28 @@ class Dropped:
     until: float = math.inf
 
 
+@attrs.frozen(eq=False, repr=False)
+class SampledRequests:
+    """Requests drawn from a window, oldest block first.
+
+    Attributes:
+        inputs: What was asked.
+        outputs: What was answered.
+        confidence: Of the answers, float64, NaN where there was none.
+        is_all: Whether these are all requests of the window.
+    """
+
+    inputs: list[Any]
+    outputs: list[Any]
+    confidence: npt.NDArray[np.float64]
+    is_all: bool
+
+
+NO_REQUESTS = SampledRequests([], [], np.empty(0), True)
+
+
 class WindowSample:
-    """Inputs of one version, from which a uniform sample of any window that ends now can be drawn.
+    """Inputs of one version with their answers, from which a uniform sample of any window that ends now can be drawn.
 
     Every input has an independent uniform priority. The ``size`` inputs of highest priority in a window are a uniform
     sample of it without replacement; an input can belong to one of these only while fewer than ``size`` later inputs
@@ -74,7 +94,9 @@ class WindowSample:
         self._time = np.empty(0, np.int64)
         self._priority = np.empty(0)
         self._inputs = np.empty(0, object)
-        self._fresh: list[tuple[npt.NDArray[np.int64], npt.NDArray[np.float64], Sequence[Any]]] = []
+        self._outputs = np.empty(0, object)
+        self._confidence = np.empty(0)
+        self._fresh: list[tuple[Any, ...]] = []
         self._count = 0
         self._prune_at = SETTLE_FACTOR * size
         self._oldest = -(2**62)
@@ -91,13 +113,20 @@ class WindowSample:
     def __len__(self) -> int:
         return self._count
 
-    def extend(self, times: npt.NDArray[np.int64], inputs: Sequence[Any]) -> None:
-        """Take in inputs with the moments at which they came, microseconds since 1970, at least one."""
+    def extend(
+        self,
+        times: npt.NDArray[np.int64],
+        inputs: Sequence[Any],
+        outputs: Sequence[Any],
+        confidence: npt.NDArray[np.float64],
+    ) -> None:
+        """Take in inputs, at least one, each with its moment, microseconds since 1970, and its answer."""
         self._measure_rate(times)
         low = np.zeros(len(inputs))
         if self._has_cut:
-            low, inputs, times = self._without_dropped(times, inputs, low)
-        self._fresh.append((times, low, inputs))
+            kept, low, inputs = self._without_dropped(times, inputs)
+            times, outputs, confidence = times[kept], [outputs[row] for row in kept], confidence[kept]
+        self._fresh.append((times, low, confidence, inputs, outputs))
         self._count += len(inputs)
         if self._count >= self._prune_at:
             self._settle()
@@ -105,8 +134,8 @@ class WindowSample:
             self._prune_at = 2 * self._count + self._size
 
     def _without_dropped(
-        self, times: npt.NDArray[np.int64], inputs: Sequence[Any], low: npt.NDArray[np.float64]
-    ) -> tuple[npt.NDArray[np.float64], Sequence[Any], npt.NDArray[np.int64]]:
+        self, times: npt.NDArray[np.int64], inputs: Sequence[Any]
+    ) -> tuple[list[int], npt.NDArray[np.float64], Sequence[Any]]:
         # An input carries the cut by which it was kept, which may be an older one than is in force now.
         cuts: set[float] = set()
         kept, seen = [], None
@@ -122,14 +151,14 @@ class WindowSample:
         highest = max(cuts, default=0.0)
         if highest:
             self._note_cut(int(times.max()), highest)
-        return low, [value.input if type(value) is Thinned else value for value in values], times[kept]
+        return kept, low, [value.input if type(value) is Thinned else value for value in values]
 
     def forget_before(self, oldest: int) -> None:
         """Let go of what happened before a moment, at the next occasion."""
         self._oldest = oldest
 
-    def between(self, start: int, end: int) -> tuple[list[Any], bool]:
-        """A uniform sample of the inputs that came in (start, end], where end is now, and whether it is all of them."""
+    def between(self, start: int, end: int) -> SampledRequests:
+        """A uniform sample of the requests that came in (start, end], where end is now."""
         self._settle()
         cut = max((cut for until, cut in self._cuts if until > start), default=0.0)
         chosen = np.flatnonzero((self._time > start) & (self._time <= end) & (self._priority >= cut))
@@ -137,7 +166,9 @@ class WindowSample:
         if chosen.size > self._size:
             highest = np.argpartition(self._priority[chosen], -self._size)[-self._size :]
             chosen, is_all = np.sort(chosen[highest]), False
-        return list(self._inputs[chosen]), is_all
+        return SampledRequests(
+            list(self._inputs[chosen]), list(self._outputs[chosen]), self._confidence[chosen], is_all
+        )
 
     def _measure_rate(self, times: npt.NDArray[np.int64]) -> None:
         newest = int(times.max())
@@ -169,15 +200,18 @@ class WindowSample:
         """Give the inputs that came since the last time their priorities."""
         if not self._fresh:
             return
-        times, low, blocks = zip(*self._fresh, strict=True)
+        times, low, confidences, inputs, outputs = zip(*self._fresh, strict=True)
         time = np.concatenate(times)
         floor = np.concatenate(low)
-        # One by one: an assignment of the whole would unpack arrays.
-        column = np.fromiter(chain.from_iterable(blocks), object, time.size)
         self._fresh.clear()
         self._time = np.concatenate([self._time, time])
         self._priority = np.concatenate([self._priority, floor + (1 - floor) * self._rng.random(time.size)])
-        self._inputs = np.concatenate([self._inputs, column])
+        self._confidence = np.concatenate([self._confidence, *confidences])
+        self._inputs, self._outputs = (
+            # One by one: an assignment of the whole would unpack arrays.
+            np.concatenate([known, np.fromiter(chain.from_iterable(blocks), object, time.size)])
+            for known, blocks in ((self._inputs, inputs), (self._outputs, outputs))
+        )
 
     def _prune(self) -> None:
         order = np.argsort(self._time, kind="stable")[::-1]
@@ -197,4 +231,5 @@ class WindowSample:
         chosen &= self._time >= self._oldest
         self._pruned_until = max(self._pruned_until, int(self._time[~chosen].max(initial=self._pruned_until)))
         self._time, self._priority, self._inputs = self._time[chosen], self._priority[chosen], self._inputs[chosen]
+        self._outputs, self._confidence = self._outputs[chosen], self._confidence[chosen]
         self._count = self._time.size

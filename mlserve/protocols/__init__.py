@@ -12,6 +12,7 @@ from mlserve.protocols._monitors import (
     EventMonitor,
     LabelledMonitor,
     ModelMonitor,
+    PredictionMonitor,
 )
 from mlserve.protocols._repositories import (
     ModelRepository,
@@ -31,6 +32,7 @@ __all__ = [
     "ModelMonitor",
     "ModelRepository",
     "ObservableRepository",
+    "PredictionMonitor",
     "PredictionService",
     "Regressor",
     "VersionDescriber",

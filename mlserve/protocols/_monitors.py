@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from mlserve.records import EventPage, FailureEvent, InputSample, ModelMetrics, PredictionEvent
+from mlserve.records import EventPage, FailureEvent, InputSample, ModelMetrics, PredictionEvent, PredictionSample
 
 if TYPE_CHECKING:
     from mlserve.records import DriftEvent
@@ -123,6 +123,39 @@ class BaselineMonitor(Protocol):
 
         Raises:
             InvalidArgumentError: The window is not positive or holds no prediction of the version.
+        """
+        ...
+
+
+@runtime_checkable
+class PredictionMonitor(Protocol):
+    """A monitor that can show a sample of answers, for prediction drift and for performance without labels."""
+
+    @abstractmethod
+    def get_recent_predictions(self, version_id: str, window: timedelta) -> PredictionSample:
+        """Answers of a version; of a version never seen, a sample without rows.
+
+        Raises:
+            InvalidArgumentError: The window is not positive.
+        """
+        ...
+
+    @abstractmethod
+    def get_baseline_predictions(self, version_id: str) -> PredictionSample | None:
+        """The answers a version is compared with, or None."""
+        ...
+
+    @abstractmethod
+    def set_baseline_predictions(self, version_id: str, predictions: PredictionSample) -> None:
+        """Set the answers a version is compared with.
+
+        Args:
+            version_id: The version.
+            predictions: Its answers when all was well; with labels, performance can be estimated where labels are
+                late. They should be of data that it was not trained on.
+
+        Raises:
+            InvalidArgumentError: Not a ``PredictionSample``.
         """
         ...
 

@@ -17,6 +17,7 @@ from mlserve.records._monitoring import (
     OutcomeEvent,
     PredictionEvent,
 )
+from mlserve.records._predictions import PredictionSample
 from mlserve.records._serving import (
     CheckStatus,
     HealthCheck,
@@ -41,6 +42,7 @@ if typing.TYPE_CHECKING:
         FeatureStatus,
         PerformanceDrift,
     )
+    from mlserve.records._estimates import ErrorEstimate, PerformanceEstimate
 
 __all__ = [
     "Baseline",
@@ -53,6 +55,7 @@ __all__ = [
     "DriftSeverity",
     "DriftStatus",
     "DriftType",
+    "ErrorEstimate",
     "EventPage",
     "FailureEvent",
     "FeatureDrift",
@@ -67,7 +70,9 @@ __all__ = [
     "MonitorStatistics",
     "OutcomeEvent",
     "PerformanceDrift",
+    "PerformanceEstimate",
     "PredictionEvent",
+    "PredictionSample",
     "ServerStatistics",
     "ServingResult",
     "Stage",
@@ -89,6 +94,10 @@ _DRIFT = (
     "FeatureStatus",
     "PerformanceDrift",
 )
+_ESTIMATES = ("ErrorEstimate", "PerformanceEstimate")
 
 if not typing.TYPE_CHECKING:  # a type checker would take __getattr__ to give every name
-    __getattr__, __dir__ = _importing.lazy_exports(__name__, dict.fromkeys(_DRIFT, f"{__name__}._drift"))
+    __getattr__, __dir__ = _importing.lazy_exports(
+        __name__,
+        dict.fromkeys(_DRIFT, f"{__name__}._drift") | dict.fromkeys(_ESTIMATES, f"{__name__}._estimates"),
+    )

@@ -11,7 +11,8 @@ import attrs
 from typing_extensions import override
 
 from mlserve._plotting import plot_data_drift, ranked_features
-from mlserve._rendering import html_grid, html_table, number, text_grid, text_table
+from mlserve._rendering import html_grid, html_table, number, percent, text_grid, text_table
+from mlserve.records._estimates import ErrorEstimate, PerformanceEstimate
 from mlserve.records._values import OrderedStrEnum, aware, to_utc
 
 
@@ -69,6 +70,12 @@ class PerformanceDrift:
         latency_change: (recent − baseline)/baseline mean latency; None when either is absent or the baseline is 0.
         is_drift_detected: Either of the two.
         severity: NONE when not detected.
+        realised_accuracy: Share of right answers among the labelled ones of the window; None without labels.
+        realised_mean_absolute_error: The same of a regressor, in the target's unit.
+        label_coverage: Share of the window's answers whose label has arrived, in [0, 1]; None without answers.
+        estimate: The performance of all the window's answers, estimated without labels: ``PerformanceEstimate`` of a
+            classifier, ``ErrorEstimate`` of a regressor; None where there was nothing to learn it from.
+        estimate_detail: In words, why there is no estimate.
     """
 
     status: DriftStatus = DriftStatus.OK
@@ -78,6 +85,29 @@ class PerformanceDrift:
     latency_change: float | None = None
     is_drift_detected: bool = False
     severity: DriftSeverity = DriftSeverity.NONE
+    realised_accuracy: float | None = None
+    realised_mean_absolute_error: float | None = None
+    label_coverage: float | None = None
+    estimate: PerformanceEstimate | ErrorEstimate | None = None
+    estimate_detail: str = ""
+
+    def _quality(self) -> str:
+        """Estimated beside realised, in words."""
+        estimate = self.estimate
+        if isinstance(estimate, ErrorEstimate):
+            name, realised = "mean absolute error", self.realised_mean_absolute_error
+            value, band = estimate.mean_absolute_error, estimate.mean_absolute_error_band
+        elif estimate is not None:
+            name, realised, value, band = "accuracy", self.realised_accuracy, estimate.accuracy, estimate.accuracy_band
+        else:
+            is_error = self.realised_mean_absolute_error is not None
+            name = "mean absolute error" if is_error else "accuracy"
+            realised = self.realised_mean_absolute_error if is_error else self.realised_accuracy
+            return f"{name}: realised {number(realised)} from {percent(self.label_coverage)} of labels, no estimate"
+        return (
+            f"{name}: estimated {number(value)} ({number(band[0])} to {number(band[1])}), "
+            f"realised {number(realised)} from {percent(self.label_coverage)} of labels"
+        )
 
 
 @attrs.frozen(kw_only=True)
@@ -184,6 +214,15 @@ class DataDrift:
         drifted = len(self.drifted_features)
         return f"Data drift: {self.status}, severity {self.severity}, {drifted} of {len(self.features)} features"
 
+    def _in_words(self) -> str:
+        moved = [
+            f"{feature.name} {feature.direction}, effect {number(feature.effect_size)}, "
+            f"adjusted p {number(feature.adjusted_p_value)}"
+            for feature in self.features
+            if feature.adjusted_p_value is not None
+        ]
+        return f"{self.status}: " + ("; ".join(moved) or self.detail or "nothing to compare")
+
     def _rows(self) -> list[tuple[str, ...]]:
         ranked = ranked_features(self.features)
         return [
@@ -248,11 +287,14 @@ class DriftAnalysis:
         performance_drift: Quality and latency.
         data_drift: Inputs, feature by feature.
         concept_drift: Confidence and errors.
+        prediction_drift: Answers and their confidences, by the tests of ``data_drift``; part of the evidence, not of
+            the verdict.
     """
 
     performance_drift: PerformanceDrift
     data_drift: DataDrift
     concept_drift: ConceptDrift
+    prediction_drift: DataDrift = DataDrift(status=DriftStatus.NO_BASELINE)
 
 
 @attrs.frozen(kw_only=True)
@@ -315,11 +357,13 @@ class DriftDetectionResult:
                 f"{performance.status}: accuracy change {number(performance.accuracy_change)}, "
                 f"latency change {number(performance.latency_change)}",
             ),
+            ("quality", performance._quality()),
             (
                 "concept",
                 f"{concept.status}: confidence change {number(concept.confidence_drift)}, "
                 f"error rate change {number(concept.error_pattern_change)}",
             ),
+            ("predictions", self.analysis.prediction_drift._in_words()),
         ]
 
     @override

@@ -14,6 +14,7 @@ from typing_extensions import override
 from mlserve._rendering import html_table, number, percent, text_table
 from mlserve.errors import ErrorKind, InvalidArgumentError
 from mlserve.numerics._sketches import LatencyHistogram
+from mlserve.records._predictions import PredictionSample
 from mlserve.records._values import FrozenMapping, aware, to_utc
 
 
@@ -272,10 +273,12 @@ class Baseline:
     Attributes:
         metrics: Its metrics when all was well, or None.
         inputs: Its inputs when all was well, for example the training data, or None.
+        predictions: Its answers when all was well, best with their labels and of data it was not trained on, or None.
     """
 
     metrics: ModelMetrics | None = None
     inputs: InputSample | None = None
+    predictions: PredictionSample | None = None
 
 
 @attrs.frozen

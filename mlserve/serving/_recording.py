@@ -10,7 +10,14 @@ from typing import Any, final
 
 from mlserve.clocks import Clock, timestamps
 from mlserve.errors import MissingCapabilityError
-from mlserve.protocols import BaselineMonitor, DeferringMonitor, EventMonitor, LabelledMonitor, ModelMonitor
+from mlserve.protocols import (
+    BaselineMonitor,
+    DeferringMonitor,
+    EventMonitor,
+    LabelledMonitor,
+    ModelMonitor,
+    PredictionMonitor,
+)
 from mlserve.records import Baseline, FailureEvent, PredictionEvent
 
 _log = logging.getLogger(__name__)
@@ -104,6 +111,12 @@ class Recorder:
                 inputs = None
             if metrics is not None or inputs is not None:
                 self._monitor.set_baseline(version_id, metrics=metrics, inputs=inputs)
+            if (
+                baseline.predictions is not None
+                and isinstance(self._monitor, PredictionMonitor)
+                and self._monitor.get_baseline_predictions(version_id) is None
+            ):
+                self._monitor.set_baseline_predictions(version_id, baseline.predictions)
         except Exception as error:
             self.failed(error)
 

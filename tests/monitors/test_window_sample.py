@@ -23,6 +23,11 @@ LEAST_P = 1e-3
 FAR = 2**60
 
 
+def extend(sample: WindowSample, times: np.ndarray, inputs: list) -> None:
+    """Inputs with themselves as answers and their time in seconds as confidence."""
+    sample.extend(times, inputs, inputs, times / SECOND)
+
+
 def p_of_equal_inclusion(times_drawn: np.ndarray, draws_each: int, trials: int) -> float:
     """The chance of counts at least this uneven when each draw takes ``draws_each`` of all without replacement.
 
@@ -49,8 +54,8 @@ def test_every_input_of_a_window_is_drawn_as_often(window, shuffled):
         sample = WindowSample(size, rng)
         order = rng.permutation(n) if shuffled else np.arange(n)
         for block in np.split(order, 10):
-            sample.extend((block + 1) * SECOND, block.tolist())
-        chosen, _ = sample.between((n - window) * SECOND, FAR)
+            extend(sample, (block + 1) * SECOND, block.tolist())
+        chosen = sample.between((n - window) * SECOND, FAR).inputs
         assert len(chosen) == size
         drawn[chosen] += 1
     assert drawn[: n - window].sum() == 0
@@ -64,8 +69,8 @@ def test_a_sample_is_uniform_within_each_half():
     for trial in range(trials):
         sample = WindowSample(size, np.random.default_rng(trial))
         for block in np.split(np.arange(n), 10):
-            sample.extend((block + 1) * SECOND, block.tolist())
-        of_first_half.append(sum(number < n // 2 for number in sample.between(0, FAR)[0]))
+            extend(sample, (block + 1) * SECOND, block.tolist())
+        of_first_half.append(sum(number < n // 2 for number in sample.between(0, FAR).inputs))
     exact_variance = size * 0.25 * (n - size) / (n - 1)
     assert np.mean(of_first_half) == pytest.approx(size / 2, abs=4 * np.sqrt(exact_variance / trials))
     assert np.var(of_first_half) == pytest.approx(exact_variance, rel=0.3)
@@ -76,8 +81,9 @@ def test_few_inputs_are_all_drawn(count):
     """While a window holds no more inputs than the sample, the sample is all of them, in order."""
     sample = WindowSample(20, np.random.default_rng(0))
     for number in range(count):
-        sample.extend(np.array([(number + 1) * SECOND]), [number])
-    assert sample.between(0, FAR) == (list(range(count)), True)
+        extend(sample, np.array([(number + 1) * SECOND]), [number])
+    drawn = sample.between(0, FAR)
+    assert (drawn.inputs, drawn.is_all) == (list(range(count)), True)
 
 
 @pytest.mark.parametrize("count", [21, 79, 200, 1000])
@@ -86,8 +92,9 @@ def test_a_sample_knows_whether_it_is_all(count, window):
     """A sample says that it is all of its window exactly when it is, also after older inputs have been forgotten."""
     sample = WindowSample(20, np.random.default_rng(count))
     for number in range(count):
-        sample.extend(np.array([number * SECOND]), [number])
-    chosen, is_all = sample.between((count - 1 - window) * SECOND, FAR)
+        extend(sample, np.array([number * SECOND]), [number])
+    drawn = sample.between((count - 1 - window) * SECOND, FAR)
+    chosen, is_all = drawn.inputs, drawn.is_all
     assert len(chosen) == min(window, 20, count)
     assert is_all is (window <= 20)
 
@@ -97,20 +104,20 @@ def test_memory_grows_with_the_logarithm():
     n, size = 100_000, 50
     sample, most = WindowSample(size, np.random.default_rng(0)), 0
     for block in np.split(np.arange(n), 200):
-        sample.extend((block + 1) * SECOND, block.tolist())
+        extend(sample, (block + 1) * SECOND, block.tolist())
         most = max(most, len(sample))
     assert most <= 4 * size * (1 + np.log(n / size)) + 500
-    assert len(sample.between(0, FAR)[0]) == size
+    assert len(sample.between(0, FAR).inputs) == size
 
 
 def test_what_is_out_of_reach_is_forgotten():
     """After ``forget_before`` nothing older is kept, at the latest when the next inputs have been pruned."""
     sample = WindowSample(10, np.random.default_rng(0))
-    sample.extend(np.arange(1, 31) * SECOND, list(range(30)))
+    extend(sample, np.arange(1, 31) * SECOND, list(range(30)))
     sample.forget_before(1000 * SECOND)
     for block in np.split(np.arange(1000, 1200), 10):
-        sample.extend(block * SECOND, block.tolist())
-    assert all(number >= 1000 for number in sample.between(0, FAR)[0])
+        extend(sample, block * SECOND, block.tolist())
+    assert all(number >= 1000 for number in sample.between(0, FAR).inputs)
 
 
 # ----------------------------------------------------------------------------------------------------- with thinning
@@ -203,9 +210,9 @@ ROOMY = 200
 def after_a_burst(rng: np.random.Generator) -> WindowSample:
     """A sample whose cut a burst has raised and slow traffic has lowered again, all before second 1 000."""
     sample = WindowSample(ROOMY, rng)
-    sample.extend(SECOND + np.arange(1000), ["burst"] * 1000)
+    extend(sample, SECOND + np.arange(1000), ["burst"] * 1000)
     assert sample.cut > 0.0
-    sample.extend(np.arange(10, 20) * SECOND, ["slow"] * 10)
+    extend(sample, np.arange(10, 20) * SECOND, ["slow"] * 10)
     assert sample.cut == 0.0
     return sample
 
@@ -222,7 +229,7 @@ def shares_drawn(fill, trials: int = 300) -> tuple[float, int]:
         rng = np.random.default_rng(trial)
         sample = after_a_burst(rng)
         fill(sample, rng)
-        drawn += sample.between(1000 * SECOND, FAR)[0]
+        drawn += sample.between(1000 * SECOND, FAR).inputs
     return drawn.count("a") / len(drawn), len(drawn)
 
 
@@ -235,8 +242,8 @@ def test_inputs_that_were_thinned_by_an_older_cut_stay_uniform():
     """Inputs that waited while the cut was lowered, and were thinned by the old one, are drawn like the others."""
 
     def fill(sample: WindowSample, rng: np.random.Generator) -> None:
-        sample.extend(np.arange(1001, 1101) * SECOND, ["a"] * 100)
-        sample.extend(np.arange(1101, 1401) * SECOND, thinned(rng, 0.75, ["b"] * 300))
+        extend(sample, np.arange(1001, 1101) * SECOND, ["a"] * 100)
+        extend(sample, np.arange(1101, 1401) * SECOND, thinned(rng, 0.75, ["b"] * 300))
 
     share, drawn = shares_drawn(fill)
     assert share == pytest.approx(0.25, abs=chance(0.25, drawn))
@@ -248,7 +255,7 @@ def test_inputs_that_were_thinned_by_several_cuts_stay_uniform():
     def fill(sample: WindowSample, rng: np.random.Generator) -> None:
         mixed = [value for pair in zip(["a"] * 150, ["b"] * 150, strict=True) for value in pair]
         marked = [thinned(rng, 0.5 if value == "a" else 0.875, [value])[0] for value in mixed]
-        sample.extend(np.arange(1001, 1301) * SECOND, marked)
+        extend(sample, np.arange(1001, 1301) * SECOND, marked)
 
     share, drawn = shares_drawn(fill)
     assert share == pytest.approx(0.5, abs=chance(0.5, drawn))
@@ -258,9 +265,9 @@ def test_a_late_block_does_not_hide_that_inputs_were_thinned():
     """A cut stays known for the newest inputs it thinned when thinned inputs of an earlier time come after them."""
 
     def fill(sample: WindowSample, rng: np.random.Generator) -> None:
-        sample.extend(np.arange(1001, 1401) * SECOND, thinned(rng, 0.75, ["a"] * 400))
-        sample.extend(np.arange(500, 510) * SECOND, thinned(rng, 0.75, ["late"] * 10))
-        sample.extend(np.arange(1401, 1501) * SECOND, ["b"] * 100)
+        extend(sample, np.arange(1001, 1401) * SECOND, thinned(rng, 0.75, ["a"] * 400))
+        extend(sample, np.arange(500, 510) * SECOND, thinned(rng, 0.75, ["late"] * 10))
+        extend(sample, np.arange(1401, 1501) * SECOND, ["b"] * 100)
 
     share, drawn = shares_drawn(fill)
     assert share == pytest.approx(0.8, abs=chance(0.8, drawn))
@@ -270,20 +277,36 @@ def test_a_window_after_the_thinning_is_drawn_from_all():
     """A window in which nothing was thinned gives all its inputs, whatever was thinned before."""
     rng = np.random.default_rng(0)
     sample = after_a_burst(rng)
-    sample.extend(np.arange(1001, 1101) * SECOND, thinned(rng, 0.75, ["a"] * 100))
-    sample.extend(np.arange(1101, 1201) * SECOND, ["b"] * 100)
-    assert sample.between(1100 * SECOND, FAR) == (["b"] * 100, True)
+    extend(sample, np.arange(1001, 1101) * SECOND, thinned(rng, 0.75, ["a"] * 100))
+    extend(sample, np.arange(1101, 1201) * SECOND, ["b"] * 100)
+    drawn = sample.between(1100 * SECOND, FAR)
+    assert (drawn.inputs, drawn.is_all) == (["b"] * 100, True)
+
+
+@pytest.mark.parametrize("burst", [False, True], ids=["pruned", "thinned"])
+def test_answers_stay_beside_their_inputs(burst):
+    """Whatever is drawn stands beside its own answer and confidence, after pruning and after thinning."""
+    rng = np.random.default_rng(0)
+    sample = WindowSample(20, rng)
+    for block in np.split(np.arange(1, 1001), 10):
+        times = SECOND + block if burst else block * SECOND
+        marked = thinned(rng, sample.cut, block.tolist()) if sample.cut else block.tolist()
+        sample.extend(times, marked, [f"answer {number}" for number in block.tolist()], block / 1000)
+    drawn = sample.between(0, FAR)
+    assert bool(sample.cut) is burst
+    assert drawn.outputs == [f"answer {number}" for number in drawn.inputs]
+    assert drawn.confidence.tolist() == [number / 1000 for number in drawn.inputs]
 
 
 def test_inputs_from_before_all_reach_are_no_error():
     """A block that is older than what can be asked for is taken in and forgotten, also when it was thinned."""
     sample = WindowSample(10, np.random.default_rng(0))
-    sample.extend(1000 * SECOND + np.arange(100), list(range(100)))
+    extend(sample, 1000 * SECOND + np.arange(100), list(range(100)))
     assert sample.cut > 0.0
     sample.forget_before(2000 * SECOND)
-    sample.extend(np.array([1, 2]) * SECOND, [Thinned(sample.cut, 1), Dropped(sample.cut)])
-    sample.extend(np.array([3000]) * SECOND, [2])
-    assert sample.between(2000 * SECOND, FAR)[0] == [2]
+    extend(sample, np.array([1, 2]) * SECOND, [Thinned(sample.cut, 1), Dropped(sample.cut)])
+    extend(sample, np.array([3000]) * SECOND, [2])
+    assert sample.between(2000 * SECOND, FAR).inputs == [2]
 
 
 def test_the_thinning_ends_with_the_traffic():
