@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from mlserve.errors import InvalidArgumentError
 
-__all__ = ["MICROSECOND", "Addable", "BucketRing", "Resolution", "microseconds"]
+__all__ = ["MICROSECOND", "Addable", "BucketRing", "Level", "Resolution", "microseconds"]
 
 MICROSECOND = timedelta(microseconds=1)
 
@@ -50,6 +50,37 @@ class Resolution:
             raise InvalidArgumentError("retention", self.retention, f"at least the width, {self.width}")
 
 
+class Level(Generic[T]):
+    """The buckets of one resolution.
+
+    Attributes:
+        width: Microseconds.
+        retention: Microseconds.
+        buckets: Summaries by bucket: k holds the span (k·width − width, k·width].
+        changed: For each bucket the number of the latest change of what belongs to it, also of what is kept elsewhere.
+    """
+
+    def __init__(self, resolution: Resolution) -> None:
+        self.width = microseconds(resolution.width)
+        self.retention = microseconds(resolution.retention)
+        self.buckets: dict[int, T] = {}
+        self.changed: dict[int, int] = {}
+
+    def index(self, moment: int) -> int:
+        """The bucket that a moment belongs to."""
+        return -(-moment // self.width)
+
+    def groups(self, moments: npt.NDArray[np.int64]) -> Iterator[tuple[int, npt.NDArray[np.intp]]]:
+        """The buckets of some moments, at least one, with the positions of those that share it."""
+        indices = -(-moments // self.width)
+        order = np.arange(indices.size)
+        if (np.diff(indices) < 0).any():
+            order = np.argsort(indices, kind="stable")
+            indices = indices[order]
+        starts = np.flatnonzero(np.diff(indices, prepend=indices[0] - 1))
+        yield from zip(indices[starts].tolist(), np.split(order, starts[1:]), strict=True)
+
+
 class BucketRing(Generic[T]):
     """Summaries by time, at several resolutions at once.
 
@@ -72,12 +103,10 @@ class BucketRing(Generic[T]):
             raise InvalidArgumentError(
                 "resolutions", tuple(resolutions), "at least one, each reaching further back than the one before"
             )
-        self._levels: list[tuple[int, int, dict[int, T]]] = [
-            (microseconds(resolution.width), microseconds(resolution.retention), {}) for resolution in resolutions
-        ]
+        self.levels: tuple[Level[T], ...] = tuple(Level(resolution) for resolution in resolutions)
 
     def __len__(self) -> int:
-        return sum(len(buckets) for _, _, buckets in self._levels)
+        return sum(len(level.buckets) for level in self.levels)
 
     def add(self, moments: npt.NDArray[np.int64], summarise: Callable[[npt.NDArray[np.intp]], T], now: int) -> None:
         """Add what happened at some moments.
@@ -87,38 +116,48 @@ class BucketRing(Generic[T]):
             summarise: Called with positions in ``moments`` that share a bucket; gives their summary.
             now: Microseconds since 1970: what lies before a resolution's retention is not added to it.
         """
-        for width, retention, buckets in self._levels:
-            kept = np.flatnonzero(moments > now - retention)
+        for level in self.levels:
+            kept = np.flatnonzero(moments > now - level.retention)
             if not kept.size:
                 continue
-            indices = -(-moments[kept] // width)
-            if (np.diff(indices) < 0).any():
-                order = np.argsort(indices, kind="stable")
-                kept, indices = kept[order], indices[order]
-            starts = np.flatnonzero(np.diff(indices, prepend=indices[0] - 1))
-            for index, group in zip(indices[starts].tolist(), np.split(kept, starts[1:]), strict=True):
-                summary = summarise(group)
-                known = buckets.get(index)
-                buckets[index] = summary if known is None else known + summary
+            for index, group in level.groups(moments[kept]):
+                summary = summarise(kept[group])
+                known = level.buckets.get(index)
+                level.buckets[index] = summary if known is None else known + summary
+
+    def touch(self, moments: npt.NDArray[np.int64], change: int) -> None:
+        """Note that what happened at some moments, at least one, is new or changed; numbers of changes rise."""
+        earliest, latest = int(moments.min()), int(moments.max())
+        for level in self.levels:
+            first, last = level.index(earliest), level.index(latest)
+            # Nearly always a block lies in one bucket, or in two.
+            touched = range(first, last + 1) if last - first < 2 else (-(-moments // level.width)).tolist()
+            level.changed.update(dict.fromkeys(touched, change))
 
     def expire(self, now: int) -> None:
         """Forget what lies before the retention. ``now``: microseconds since 1970."""
-        for width, retention, buckets in self._levels:
-            oldest = (now - retention) // width
-            for index in [index for index in buckets if index < oldest]:
-                del buckets[index]
+        for level in self.levels:
+            oldest = (now - level.retention) // level.width
+            for known in (level.buckets, level.changed):
+                for index in [index for index in known if index < oldest]:
+                    del known[index]
 
-    def since(self, start: int, now: int) -> list[T]:
-        """The summaries of what happened after a moment, from the finest resolution that still reaches back to it.
+    def reaching(self, start: int, now: int) -> Level[T]:
+        """The finest resolution that still reaches back to a moment."""
+        return next((level for level in self.levels if start >= now - level.retention), self.levels[-1])
+
+    def since(self, start: int, now: int, until: int | None = None) -> list[T]:
+        """The summaries of what happened in a span, from the finest resolution that still reaches back to it.
 
         Args:
             start: Microseconds since 1970, rounded down to where a bucket begins.
             now: Microseconds since 1970.
+            until: None for all up to now; else the latest end of a bucket that is wanted.
 
         Returns:
             Summaries in no particular order.
         """
-        reaching = (level for level in self._levels if start >= now - level[1])
-        width, _, buckets = next(reaching, self._levels[-1])
-        first, last = start // width + 1, -(-now // width)
-        return [summary for index, summary in buckets.items() if first <= index <= last]
+        level = self.reaching(start, now)
+        first = start // level.width + 1
+        last = level.index(now) if until is None else until // level.width
+        return [summary for index, summary in level.buckets.items() if first <= index <= last]

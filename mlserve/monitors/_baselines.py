@@ -39,15 +39,10 @@ class BaselineStore:
         """Set what a version is compared with. What is None stays as it was.
 
         Raises:
-            InvalidArgumentError: Metrics or predictions of another type.
+            InvalidArgumentError: Metrics of another type.
         """
         if metrics is not None and not isinstance(metrics, ModelMetrics):
             raise InvalidArgumentError("metrics", metrics, "a ModelMetrics", hint="Use ModelMetrics(accuracy=0.9).")
-        if predictions is not None and not isinstance(predictions, PredictionSample):
-            raise InvalidArgumentError(
-                "predictions", predictions, "a PredictionSample",
-                hint="Use PredictionSample(model.predict(X), confidences=proba.max(axis=1), labels=y).",
-            )  # fmt: skip
         with self._lock:
             known = self.get(version_id)
             self._by_version[version_id] = Baseline(
@@ -73,3 +68,17 @@ def as_input_sample(inputs: Any, feature_names: Sequence[str] | None) -> InputSa
     if feature_names is None and columns is not None:
         feature_names = [str(column) for column in columns]
     return InputSample(rows=rows, feature_names=feature_names)
+
+
+def checked_predictions(predictions: PredictionSample) -> PredictionSample:
+    """Answers that can be a baseline.
+
+    Raises:
+        InvalidArgumentError: Not a ``PredictionSample``.
+    """
+    if not isinstance(predictions, PredictionSample):
+        raise InvalidArgumentError(
+            "predictions", predictions, "a PredictionSample",
+            hint="Use PredictionSample(model.predict(X), confidences=proba.max(axis=1), labels=y).",
+        )  # fmt: skip
+    return predictions

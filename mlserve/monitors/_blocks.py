@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -12,12 +12,36 @@ import numpy as np
 import numpy.typing as npt
 
 from mlserve.monitors._sampling import Dropped, Thinned
-from mlserve.records import FailureEvent, OutcomeEvent, PredictionEvent
+from mlserve.records import EventPage, FailureEvent, OutcomeEvent, PredictionEvent
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 SEPARATOR = "\x1f"
 """Between the ids of a block; an id that holds one makes its block keep a tuple."""
+
+
+class Waiting(NamedTuple):
+    """What is kept of a prediction until its true value comes; nothing of the others it was folded with."""
+
+    sequence: int
+    version_id: str
+    output: Any
+    time: int
+    arm: str | None
+    key: str | None
+
+    def outcome(self, prediction_id: str, actual: Any, seconds: float) -> OutcomeEvent:
+        """The event of its true value, which came at so many seconds since 1970."""
+        return OutcomeEvent(
+            prediction_id,
+            self.version_id,
+            self.output,
+            actual,
+            to_datetime(self.time),
+            to_datetime(round(seconds * 1e6)),
+            self.arm,
+            self.key,
+        )
 
 
 class Rare(NamedTuple):
@@ -109,19 +133,20 @@ class RequestBlock:
             prediction_id, str(version_id), input, self.outputs[row], latency_ms, timestamp, confidence, arm, key
         )
 
-    def outcome(self, prediction_id: str, row: int, actual: Any, seconds: float) -> OutcomeEvent:
-        """The event of a row's true value."""
-        _, arm, key, _ = self.rare[row] or NOTHING_RARE
-        return OutcomeEvent(
-            prediction_id,
-            str(self.version_ids[row]),
-            self.outputs[row],
-            actual,
-            to_datetime(self.times[row]),
-            to_datetime(round(seconds * 1e6)),
-            arm,
-            key,
-        )
+    def waiting(self, first: int) -> Iterator[Waiting]:
+        """What is to be kept of each row from the first given one on, until its true value comes."""
+        for row, (version_id, output, time, rare) in enumerate(
+            zip(
+                self.version_ids[first:],
+                self.outputs[first:],
+                self.times[first:].tolist(),
+                self.rare[first:],
+                strict=True,
+            ),
+            first,
+        ):
+            _, arm, key, _ = rare or NOTHING_RARE
+            yield Waiting(self.sequence(row), str(version_id), output, time, arm, key)
 
 
 class EventRing:
@@ -152,6 +177,14 @@ class EventRing:
     def first(self) -> int:
         """Number of the oldest event that can still be read."""
         return max(self.count - self._held, self.count - self._capacity)
+
+    def page(self, after: int, limit: int | None) -> EventPage:
+        """The events that follow those a reader has seen."""
+        first = max(self.first, min(after, self.count))
+        stop = self.count if limit is None else min(first + limit, self.count)
+        return EventPage(
+            events=tuple(self.between(first, stop)), cursor=max(after, stop), missed=max(0, self.first - after)
+        )
 
     def between(self, first: int, stop: int) -> list[PredictionEvent | FailureEvent | OutcomeEvent]:
         """Events by number."""

@@ -2,44 +2,41 @@
 
 from __future__ import annotations
 
-import copy
-import random
-import threading
+import uuid
 from collections import deque
 from collections.abc import Sequence
-from datetime import timedelta
-from types import NoneType
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, final
 
 import attrs
-import numpy as np
 from typing_extensions import override
 
 from mlserve._buckets import MICROSECOND, Resolution, microseconds
-from mlserve._counting import Tally
-from mlserve._forking import renew_after_fork
 from mlserve.clocks import Clock, SystemClock, timestamps
 from mlserve.errors import InvalidArgumentError
-from mlserve.monitors._baselines import BaselineStore, as_input_sample
-from mlserve.monitors._blocks import EPOCH, Rare
-from mlserve.monitors._ledger import ROW, Ledger
-from mlserve.monitors._sampling import Thinned
-from mlserve.monitors._windows import TrafficSummary
+from mlserve.monitors._baselines import BaselineStore, as_input_sample, checked_predictions
+from mlserve.monitors._blocks import EPOCH
+from mlserve.monitors._buffer import FOLD_EVERY, RequestBuffer
+from mlserve.monitors._inputs import as_drawn
+from mlserve.monitors._ledger import Ledger
+from mlserve.monitors._snapshots import taken
+from mlserve.numerics._binning import DEFAULT_BINS, ReferenceBins
 from mlserve.protocols import (
     BaselineMonitor,
+    CumulativeMonitor,
     DeferringMonitor,
     EventMonitor,
     LabelledMonitor,
+    MergeableMonitor,
     ModelMonitor,
     PredictionMonitor,
 )
 from mlserve.records import (
     EventPage,
-    FailureEvent,
     InputSample,
     ModelMetrics,
+    MonitorSnapshot,
     MonitorStatistics,
-    PredictionEvent,
     PredictionSample,
 )
 from mlserve.schemas import feature_rows
@@ -54,20 +51,23 @@ DEFAULT_RESOLUTIONS = (
 )
 """Seconds for what is watched now, minutes for a day, hours for the month that burn rates look back on."""
 
-FOLD_EVERY = 512
-"""Requests that wait to be counted, at most; few enough that folding them takes a fraction of a millisecond."""
-
 FEWEST_RECENT = 1024
 """Requests that are kept whole, at least."""
 
 _METHODS = {True: "all", False: "reservoir"}
-_ndarray = np.ndarray
-_IMMUTABLE = frozenset({NoneType, bool, int, float, complex, str, bytes, np.float64, np.float32, np.int64, np.bool_})
 
 
 @final
 class InMemoryModelMonitor(
-    ModelMonitor, LabelledMonitor, BaselineMonitor, PredictionMonitor, EventMonitor, DeferringMonitor
+    RequestBuffer,
+    ModelMonitor,
+    LabelledMonitor,
+    BaselineMonitor,
+    PredictionMonitor,
+    CumulativeMonitor,
+    MergeableMonitor,
+    EventMonitor,
+    DeferringMonitor,
 ):
     """Counts, latencies, inputs and outcomes in the memory of this process, bounded whatever the traffic.
 
@@ -75,7 +75,8 @@ class InMemoryModelMonitor(
     reader, or by the caller that fills the buffer. The last ``recent_requests`` requests are kept whole: a window
     that reaches no further back is exact to the microsecond. Older ones are kept in buckets: a longer window is
     rounded outward to a bucket at its far end, and nothing else about it is inexact but quantiles (1 %). Inputs of any
-    window are a uniform sample without replacement of at most ``sample_size``.
+    window are a uniform sample without replacement of at most ``sample_size``; once a version has a baseline, all of
+    them are counted besides, in cells at its quantiles.
 
     *Thread safety*: yes, from threads and event loops at once. *Ownership*: inputs and outputs are copied before a
     record method returns. *Durability*: none.
@@ -86,6 +87,10 @@ class InMemoryModelMonitor(
         sample_size: Inputs in a sample of a window, at most.
         pending_outcomes: Predictions that wait for their outcome, at most.
         recent_events: Events that ``events`` can still show.
+        label_maturity: How long after a prediction its label is due; None to learn it from the labels that arrive,
+            which tells too little while the slow ones are still out.
+        input_bins: Bins in which inputs are counted once a version has a baseline, see ``ReferenceBins``.
+        source: Names this monitor in snapshots, unique over processes; None to draw one.
         clock: Where "now" comes from.
         seed: For the sampling of inputs.
 
@@ -111,6 +116,9 @@ class InMemoryModelMonitor(
         sample_size: int = 5_000,
         pending_outcomes: int = 100_000,
         recent_events: int = 10_000,
+        label_maturity: timedelta | None = None,
+        input_bins: int = DEFAULT_BINS,
+        source: str | None = None,
         clock: Clock | None = None,
         seed: int = 0,
     ) -> None:
@@ -118,108 +126,53 @@ class InMemoryModelMonitor(
             "sample_size": sample_size,
             "pending_outcomes": pending_outcomes,
             "recent_events": recent_events,
+            "input_bins": input_bins,
         }
         for name, size in sizes.items():
             if size < 1:
                 raise InvalidArgumentError(name, size, "at least 1")
         if recent_requests < FEWEST_RECENT:
             raise InvalidArgumentError("recent_requests", recent_requests, f"at least {FEWEST_RECENT}")
+        if label_maturity is not None and label_maturity < timedelta(0):
+            raise InvalidArgumentError("label_maturity", label_maturity, "a timedelta of at least 0")
+        self._input_bins = input_bins
         self._clock: Clock = clock if clock is not None else SystemClock()
-        self._timestamp = timestamps(self._clock)
-        self._after_fork()
-        renew_after_fork(self)
-        self._block = min(FOLD_EVERY, recent_requests // 2)
-        self._buffer: list[Any] = []
-        self._uncopied = Tally()
-        self._outcome_buffer: list[tuple[str, Any, float]] = []
-        self._random = random.Random(seed).random
-        self._ledger = Ledger(
+        ledger = Ledger(
             resolutions=resolutions,
             recent_requests=recent_requests,
             sample_size=sample_size,
             pending_outcomes=pending_outcomes,
             recent_events=recent_events,
+            label_maturity=label_maturity,
             now=self._now,
             seed=seed,
         )
-        self._thinning = self._ledger.thinning
+        super().__init__(ledger, timestamps(self._clock), min(FOLD_EVERY, recent_requests // 2), seed)
+        self._source = uuid.uuid4().hex if source is None else source
         self._baselines = BaselineStore()
         self._drift_events: deque[DriftEvent] = deque(maxlen=recent_events)
 
-    # ------------------------------------------------------------------------------------------------- recording
+    def record_labelled_prediction(
+        self, version_id: str, output: Any, actual: Any, *, predicted_at: datetime, labelled_at: datetime
+    ) -> bool:
+        """Count a prediction with its true value that were joined elsewhere, for example in a database.
 
-    @override
-    def record_prediction(self, event: PredictionEvent) -> None:
-        self.defer_prediction(
-            event.prediction_id,
-            event.model_version,
-            event.input,
-            event.output,
-            event.processing_time_ms,
-            event.timestamp.timestamp(),
-            event.confidence,
-            event.arm,
-            event.key,
-        )
+        The prediction itself was counted by whoever made it; this adds its outcome only.
 
-    @override
-    def defer_prediction(
-        self,
-        prediction_id: str,
-        model_version: str,
-        input: Any,
-        output: Any,
-        processing_time_ms: float,
-        timestamp: float,
-        confidence: float | None,
-        arm: str | None,
-        key: str | None,
-    ) -> None:
-        buffer = self._buffer
-        thinning = self._thinning.get(model_version) if self._thinning else None
-        if thinning is not None and timestamp < thinning.until:
-            # So many inputs come that most would not stay in the sample: those need not even be copied.
-            kept_input: Any = thinning if self._random() < thinning.cut else Thinned(thinning.cut, self._kept(input))
-        elif type(input) is _ndarray and not input.dtype.hasobject:
-            kept_input = input.copy()
-        else:
-            kept_input = self._kept(input)
-        kept_output = output if type(output) in _IMMUTABLE else self._kept(output)
-        rare = None if confidence is None and arm is None and key is None else (confidence, arm, key, None)
-        buffer.extend((prediction_id, model_version, kept_input, kept_output, processing_time_ms, timestamp, rare))
-        if len(buffer) >= FOLD_EVERY * ROW:
-            self._fold_unless_busy()
+        Args:
+            version_id: Who answered.
+            output: What it answered.
+            actual: What was true.
+            predicted_at: When it was answered; timezone-aware.
+            labelled_at: When the true value came; timezone-aware.
 
-    @override
-    def record_failure(self, event: FailureEvent) -> None:
-        rare = Rare(None, event.arm, event.key, str(event.kind))
-        seconds = event.timestamp.timestamp()
-        self._append_failure(
-            (
-                event.prediction_id,
-                event.model_version,
-                self._kept(event.input),
-                None,
-                event.processing_time_ms,
-                seconds,
-                rare,
-            )
-        )
-
-    @override
-    def record_prediction_error(self, kind: str, version_id: str | None) -> None:
-        self._append_failure(("", version_id, None, None, 0.0, self._timestamp(), Rare(kind=str(kind))))
-
-    def _append_failure(self, row: tuple[Any, ...]) -> None:
-        self._buffer.extend(row)
-        if len(self._buffer) >= FOLD_EVERY * ROW:
-            self._fold_unless_busy()
-
-    @override
-    def record_outcome(self, prediction_id: str, actual: Any) -> None:
-        self._outcome_buffer.append((prediction_id, self._kept(actual), self._timestamp()))
-        if len(self._outcome_buffer) >= FOLD_EVERY:
-            self._fold_unless_busy()
+        Returns:
+            False when the two cannot be compared; that is counted as a mismatched outcome.
+        """
+        time, delay = (predicted_at - EPOCH) // MICROSECOND, (labelled_at - predicted_at).total_seconds()
+        with self._lock:
+            self._fold()
+            return self._ledger.fold_pair(version_id, time, output, actual, max(0.0, delay))
 
     @override
     def record_drift_event(self, event: DriftEvent) -> None:
@@ -231,13 +184,36 @@ class InMemoryModelMonitor(
 
     @override
     def get_recent_metrics(self, window: timedelta) -> ModelMetrics:
-        with self._lock:
-            return self._summary(None, window).metrics(None, window)
+        return self._metrics(None, window)
 
     @override
     def get_model_metrics(self, version_id: str, window: timedelta) -> ModelMetrics:
+        return self._metrics(version_id, window)
+
+    @override
+    def cumulative_metrics(self) -> tuple[ModelMetrics, ...]:
         with self._lock:
-            return self._summary(version_id, window).metrics(version_id, window)
+            self._fold()
+            totals = self._ledger.totals(self._ledger.merged.totals())
+            return tuple(summary.metrics(version_id, None) for version_id, summary in totals)
+
+    @override
+    def snapshot(self, after: int = 0) -> MonitorSnapshot:
+        if after < 0:
+            raise InvalidArgumentError("after", after, "at least 0", hint="Pass the sequence of an earlier snapshot.")
+        with self._lock:
+            self._fold()
+            return taken(self._ledger, self._source, after, self._clock.now())
+
+    @override
+    def merge(self, snapshot: MonitorSnapshot) -> None:
+        if not isinstance(snapshot, MonitorSnapshot):
+            raise InvalidArgumentError(
+                "snapshot", snapshot, "a MonitorSnapshot", hint="Use MonitorSnapshot.from_bytes(data)."
+            )
+        with self._lock:
+            is_new = snapshot.source != self._source and self._ledger.merged.merge(snapshot, self._now())
+            self._ledger.counts["snapshots_merged" if is_new else "snapshots_ignored"] += 1
 
     @override
     def get_recent_input_distribution(self, version_id: str, window: timedelta) -> InputSample:
@@ -245,17 +221,10 @@ class InMemoryModelMonitor(
             start, now = self._span(window)
             self._fold()
             sampled = self._ledger.sampled(version_id, start, now)
+            counted = None if sampled.is_all else self._ledger.counted(version_id, start, now)
             answered = self._ledger.summary(version_id, start, now).latency.count
-        rows, own_names, unusable = feature_rows(sampled.inputs)
         baseline = self._baselines.get(version_id).inputs
-        names = () if baseline is None else baseline.feature_names
-        return InputSample(
-            rows=rows,
-            feature_names=own_names or (names if len(names) == rows.shape[1] else ()),
-            count=max(answered, len(sampled.inputs)),
-            method=_METHODS[sampled.is_all],
-            unusable_count=unusable,
-        )
+        return as_drawn(sampled, counted, answered, () if baseline is None else baseline.feature_names)
 
     @override
     def get_recent_predictions(self, version_id: str, window: timedelta) -> PredictionSample:
@@ -295,11 +264,11 @@ class InMemoryModelMonitor(
         inputs: Any = None,
         feature_names: Sequence[str] | None = None,
     ) -> None:
-        self._baselines.set(version_id, metrics=metrics, inputs=as_input_sample(inputs, feature_names))
+        self._set_baseline(version_id, metrics, as_input_sample(inputs, feature_names))
 
     @override
     def set_baseline_predictions(self, version_id: str, predictions: PredictionSample) -> None:
-        self._baselines.set(version_id, predictions=predictions)
+        self._baselines.set(version_id, predictions=checked_predictions(predictions))
 
     @override
     def capture_baseline(self, version_id: str, window: timedelta) -> None:
@@ -312,7 +281,7 @@ class InMemoryModelMonitor(
             )  # fmt: skip
         predictions = self.get_recent_predictions(version_id, window)
         known = inputs if len(inputs.rows) else None
-        self._baselines.set(version_id, metrics=metrics, inputs=known, predictions=predictions)
+        self._set_baseline(version_id, metrics, known, predictions)
 
     @override
     def events(self, after: int = 0, limit: int | None = None) -> EventPage:
@@ -321,11 +290,7 @@ class InMemoryModelMonitor(
                 raise InvalidArgumentError(name, value, "at least 0")
         with self._lock:
             self._fold()
-            first = max(self._ledger.events.first, min(after, self._ledger.events.count))
-            stop = self._ledger.events.count if limit is None else min(first + limit, self._ledger.events.count)
-            events = tuple(self._ledger.events.between(first, stop))
-            missed = max(0, self._ledger.events.first - after)
-        return EventPage(events=events, cursor=max(after, stop), missed=missed)
+            return self._ledger.events.page(after, limit)
 
     def drift_events(self, version_id: str | None = None) -> tuple[DriftEvent, ...]:
         """Drift events recorded, oldest first; of one version, or of all."""
@@ -338,12 +303,28 @@ class InMemoryModelMonitor(
             self._fold()
             return attrs.evolve(
                 MonitorStatistics(**self._ledger.counts),
-                uncopied=self._uncopied.value,
+                uncopied=self._copier.uncopied.value,
                 pending=len(self._ledger.pending),
                 pending_evicted=self._ledger.pending.evicted,
+                sources=len(self._ledger.merged),
+                snapshot_gaps=self._ledger.merged.gaps,
             )
 
     # --------------------------------------------------------------------------------------------------- folding
+
+    def _set_baseline(
+        self,
+        version_id: str,
+        metrics: ModelMetrics | None,
+        inputs: InputSample | None,
+        predictions: PredictionSample | None = None,
+    ) -> None:
+        self._baselines.set(version_id, metrics=metrics, inputs=inputs, predictions=predictions)
+        if inputs is not None and len(inputs.rows):
+            bins = ReferenceBins.from_rows(inputs.rows, inputs.feature_names, self._input_bins)
+            with self._lock:
+                self._fold()
+                self._ledger.set_bins(version_id, bins)
 
     def _span(self, window: timedelta) -> tuple[int, int]:
         if not isinstance(window, timedelta) or window <= timedelta(0):
@@ -359,51 +340,8 @@ class InMemoryModelMonitor(
     def _now(self) -> int:
         return (self._clock.now() - EPOCH) // MICROSECOND
 
-    def _summary(self, version_id: str | None, window: timedelta) -> TrafficSummary:
-        start, now = self._span(window)
-        self._fold()
-        return self._ledger.summary(version_id, start, now)
-
-    def _fold_unless_busy(self) -> None:
-        # A reader that holds the lock folds the next time; the request does not wait for it.
-        if self._lock.acquire(blocking=False):
-            try:
-                self._fold()
-            finally:
-                self._lock.release()
-
-    def _fold(self) -> None:
-        # Outcomes are taken out first: each one's prediction was appended before it, so it is in the buffer below.
-        outcomes = _drained(self._outcome_buffer)
-        rows = _drained(self._buffer)
-        for start in range(0, len(rows), self._block * ROW):
-            self._ledger.fold_requests(rows[start : start + self._block * ROW])
-        if outcomes:
-            self._ledger.fold_outcomes(outcomes)
-
-    def _kept(self, value: Any) -> Any:
-        """A copy that the caller cannot change."""
-        kind = type(value)
-        if kind in _IMMUTABLE:
-            return value
-        if kind is _ndarray and not value.dtype.hasobject:
-            return value.copy()
-        if kind is list and set(map(type, value)) <= _IMMUTABLE:
-            return value.copy()
-        if kind is dict and set(map(type, value.values())) <= _IMMUTABLE:
-            return value.copy()
-        try:
-            return copy.deepcopy(value)
-        except Exception:  # a lock, a socket, a model: counted, and not kept
-            self._uncopied.next()
-            return None
-
-    def _after_fork(self) -> None:
-        self._lock = threading.RLock()
-
-
-def _drained(buffer: list[Any]) -> list[Any]:
-    # As many as there were when it began: others go on appending.
-    taken = buffer[:]
-    del buffer[: len(taken)]
-    return taken
+    def _metrics(self, version_id: str | None, window: timedelta) -> ModelMetrics:
+        with self._lock:
+            start, now = self._span(window)
+            self._fold()
+            return self._ledger.metrics(version_id, window, start, now)

@@ -7,18 +7,19 @@ from itertools import islice
 from numbers import Real
 from typing import Any
 
+import attrs
 import numpy as np
 
-from mlserve.monitors._blocks import RequestBlock
-from mlserve.monitors._windows import OutcomeSummary
-from mlserve.numerics._sketches import Moments
+from mlserve.monitors._blocks import RequestBlock, Waiting
+from mlserve.monitors._windows import ClassPair, Label, OutcomeSummary
+from mlserve.numerics._sketches import LatencyHistogram, Moments
 
 
 class PendingOutcomes:
     """A bounded map from prediction id to the prediction.
 
-    Blocks of predictions are kept as they come and indexed when the first outcome asks: a service whose labels never
-    arrive does not pay for a dictionary.
+    Blocks of predictions are kept as they come and taken apart when the first outcome asks: a service whose labels
+    never arrive does not pay for a dictionary.
 
     *Thread safety*: none; the owner locks.
 
@@ -31,7 +32,7 @@ class PendingOutcomes:
         # A block, and how many of its first rows have been given up.
         self._blocks: deque[tuple[RequestBlock, int]] = deque()
         self._block_rows = 0
-        self._waiting: dict[str, tuple[RequestBlock, int]] = {}
+        self._waiting: dict[str, Waiting] = {}
         self._labelled: dict[str, None] = {}
         self.evicted = 0
 
@@ -47,20 +48,21 @@ class PendingOutcomes:
             self.evicted += surplus
             self._give_up(surplus)
 
-    def pop(self, prediction_id: str) -> tuple[RequestBlock, int] | None:
-        """The prediction, as a row of a block; it waits no longer. None when it is not known."""
+    def find(self, prediction_id: str) -> Waiting | None:
+        """The prediction, which goes on waiting. None when it is not known."""
         if self._blocks:
             for block, first in self._blocks:
-                rows = range(first, len(block))
-                self._waiting.update(zip(block.ids[first:], ((block, row) for row in rows), strict=True))
+                self._waiting.update(zip(block.ids[first:], block.waiting(first), strict=True))
             self._blocks.clear()
             self._block_rows = 0
-        found = self._waiting.pop(prediction_id, None)
-        if found is not None:
-            self._labelled[prediction_id] = None
-            if len(self._labelled) > self._capacity:
-                del self._labelled[next(iter(self._labelled))]
-        return found
+        return self._waiting.get(prediction_id)
+
+    def settle(self, prediction_id: str) -> None:
+        """A prediction that was found has its true value and waits no longer."""
+        del self._waiting[prediction_id]
+        self._labelled[prediction_id] = None
+        if len(self._labelled) > self._capacity:
+            del self._labelled[next(iter(self._labelled))]
 
     def was_labelled(self, prediction_id: str) -> bool:
         """Whether the prediction already had its outcome, as far as is remembered."""
@@ -80,33 +82,72 @@ class PendingOutcomes:
             surplus -= rows
 
 
-def pair_up(output: Any, actual: Any) -> tuple[OutcomeSummary, float, float] | None:
-    """What one prediction and its true value add up to.
+@attrs.frozen
+class Pair:
+    """A prediction with its true value.
+
+    Attributes:
+        is_right: Whether both are equal.
+        output: The answer as a number, NaN where it is none.
+        actual: The true value, likewise.
+        output_class: The answer as a class, None where it is none, such as a number with a fraction.
+        actual_class: The true value, likewise.
+    """
+
+    is_right: bool
+    output: float
+    actual: float
+    output_class: Label | None
+    actual_class: Label | None
+
+    def summary(self, delay: float) -> OutcomeSummary:
+        """What the pair alone adds up to; the delay in seconds."""
+        classes: dict[ClassPair, int] = {}
+        if self.actual_class is not None:
+            classes = {(self.output_class, self.actual_class): 1}
+        delays = LatencyHistogram.from_values([delay])
+        if np.isnan(self.output) or np.isnan(self.actual):
+            return OutcomeSummary(1, int(self.is_right), delays=delays, classes=classes)
+        error = abs(self.output - self.actual)
+        continuous = not (self.output.is_integer() and self.actual.is_integer())
+        moments = Moments(1, self.actual)
+        return OutcomeSummary(1, int(self.is_right), int(continuous), error, error * error, moments, delays, classes)
+
+
+def pair_up(output: Any, actual: Any) -> Pair | None:
+    """One prediction and its true value.
 
     Args:
         output: What the model answered.
         actual: What was true.
 
     Returns:
-        The summary of one pair, and both as numbers (NaN where they are none); None where the two cannot be
-        compared, as text with a number.
+        None where the two cannot be compared, as text with a number, or where the true value is missing.
     """
-    if isinstance(output, str) != isinstance(actual, str):
+    is_missing = actual is None or (isinstance(actual, (float, np.floating)) and bool(np.isnan(actual)))
+    if is_missing or isinstance(output, str) != isinstance(actual, str):
         return None
     first, second = _number(output), _number(actual)
     if np.isnan(first) or np.isnan(second):
-        correct = _equal(output, actual)
-        return None if correct is None else (OutcomeSummary(labelled=1, correct=correct), np.nan, np.nan)
-    error = abs(first - second)
-    continuous = not (first.is_integer() and second.is_integer())
-    correct = int(bool(output == actual))
-    return OutcomeSummary(1, correct, int(continuous), error, error * error, Moments(1, second)), first, second
+        is_right = _equal(output, actual)
+        return None if is_right is None else Pair(is_right, np.nan, np.nan, _class(output), _class(actual))
+    return Pair(bool(output == actual), first, second, _class(output), _class(actual))
 
 
-def _equal(output: Any, actual: Any) -> int | None:
+def _class(value: Any) -> Label | None:
+    """A label as plain text, number or bool; None for what is no label."""
+    if isinstance(value, str):
+        return str(value)
+    if isinstance(value, (bool, np.bool_)):
+        return bool(value)
+    number = _number(value)
+    return int(number) if number.is_integer() else None
+
+
+def _equal(output: Any, actual: Any) -> bool | None:
     try:
         with np.errstate(all="ignore"):
-            return int(bool(np.array_equal(output, actual)))
+            return bool(np.array_equal(output, actual))
     except Exception:  # whatever comparing the two raises means that they cannot be compared
         return None
 

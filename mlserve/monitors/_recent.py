@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from mlserve.monitors._windows import OutcomeSummary, TrafficSummary
+from mlserve.monitors._outcomes import Pair
+from mlserve.monitors._windows import NO_OUTCOMES, ClassPair, Label, OutcomeSummary, TrafficSummary
 from mlserve.numerics._sketches import LatencyHistogram, Moments
 
 SUCCESS = 0
 """The kind code of a request that was answered."""
+
+NO_CLASS, OTHER_CLASS = -1, 0
+"""Class codes of what is no class, and of a class that is not told apart from others."""
 
 _UNLABELLED, _WRONG, _RIGHT = -1, 0, 1
 
@@ -25,7 +29,7 @@ class RecentRequests:
     *Thread safety*: none; the owner locks.
 
     Args:
-        capacity: Rows to hold; 49 bytes each.
+        capacity: Rows to hold; 55 bytes each.
         hand_on: Called with the positions ``[0, n)`` that are about to be forgotten.
     """
 
@@ -45,6 +49,9 @@ class RecentRequests:
         self._label = np.full(capacity, _UNLABELLED, np.int8)
         self._output = np.zeros(capacity)
         self._actual = np.zeros(capacity)
+        self._delay_bin = np.zeros(capacity, np.int16)
+        self._output_class = np.zeros(capacity, np.int16)
+        self._actual_class = np.zeros(capacity, np.int16)
 
     def append(
         self,
@@ -64,13 +71,25 @@ class RecentRequests:
         self.count += time.size
         return self.first_sequence + rows.start
 
-    def label(self, sequence: int, pair: OutcomeSummary, output: float, actual: float) -> bool:
-        """Set the true value of a row; false when the row has been forgotten."""
+    def label(self, sequence: int, pair: Pair, classes: tuple[int, int], delay: float) -> bool:
+        """Set the true value of a row.
+
+        Args:
+            sequence: The row's number.
+            pair: Its answer and its true value.
+            classes: The codes of both; ``NO_CLASS`` for what is none.
+            delay: Seconds between the two.
+
+        Returns:
+            False when the row has been forgotten.
+        """
         position = sequence - self.first_sequence
         if position < 0:
             return False
-        self._label[position] = _RIGHT if pair.correct else _WRONG
-        self._output[position], self._actual[position] = output, actual
+        self._label[position] = _RIGHT if pair.is_right else _WRONG
+        self._output[position], self._actual[position] = pair.output, pair.actual
+        self._output_class[position], self._actual_class[position] = classes
+        self._delay_bin[position] = LatencyHistogram.bins(delay)[0]
         return True
 
     def between(self, start: int, end: int, version: int | None) -> npt.NDArray[np.intp]:
@@ -81,26 +100,37 @@ class RecentRequests:
             chosen &= self.version[: self.count] == version
         return np.flatnonzero(chosen)
 
-    def summarise(self, positions: npt.NDArray[np.intp], kind_names: list[str]) -> TrafficSummary:
+    def summarise(
+        self, positions: npt.NDArray[np.intp], kind_names: Sequence[str | None], class_names: Sequence[Label | None]
+    ) -> TrafficSummary:
         """What some rows add up to."""
         kinds = self._kind[positions]
         answered, errors = positions, Counter[str]()
         if kinds.any():
             answered = positions[kinds == SUCCESS]
             counted = np.bincount(kinds)
-            errors.update({kind_names[kind]: int(counted[kind]) for kind in np.flatnonzero(counted).tolist() if kind})
+            errors.update(
+                {str(kind_names[kind]): int(counted[kind]) for kind in np.flatnonzero(counted).tolist() if kind}
+            )
         confidence = self._confidence[answered]
         return TrafficSummary(
             latency=LatencyHistogram.from_bins(self._latency_bin[answered]),
             latency_sum=float(self._latency[answered].sum()),
             confidence=Moments.of(confidence[~np.isnan(confidence)]),
             errors=errors,
-            outcomes=self._outcomes(answered[self._label[answered] != _UNLABELLED]),
+            outcomes=self.outcomes(answered, class_names),
         )
 
-    def _outcomes(self, labelled: npt.NDArray[np.intp]) -> OutcomeSummary:
+    def answered(self, positions: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
+        """Those of some rows that were answered."""
+        answered: npt.NDArray[np.intp] = positions[self._kind[positions] == SUCCESS]
+        return answered
+
+    def outcomes(self, answered: npt.NDArray[np.intp], class_names: Sequence[Label | None]) -> OutcomeSummary:
+        """What the labelled ones of some answered rows add up to."""
+        labelled = answered[self._label[answered] != _UNLABELLED]
         if not labelled.size:
-            return OutcomeSummary()
+            return NO_OUTCOMES
         output, actual = self._output[labelled], self._actual[labelled]
         numeric = ~(np.isnan(output) | np.isnan(actual))
         output, actual = output[numeric], actual[numeric]
@@ -112,7 +142,19 @@ class RecentRequests:
             absolute_error=float(np.abs(error).sum()),
             squared_error=float((error * error).sum()),
             actual=Moments.of(actual),
+            delays=LatencyHistogram.from_bins(self._delay_bin[labelled]),
+            classes=self._classes(labelled, class_names),
         )
+
+    def _classes(self, labelled: npt.NDArray[np.intp], names: Sequence[Label | None]) -> dict[ClassPair, int]:
+        output, actual = self._output_class[labelled], self._actual_class[labelled]
+        known = actual != NO_CLASS
+        codes = output[known].astype(np.int64) * len(names) + actual[known]
+        distinct, counts = np.unique(codes, return_counts=True)
+        return {
+            (names[code // len(names)], names[code % len(names)]): count
+            for code, count in zip(distinct.tolist(), counts.tolist(), strict=True)
+        }
 
     def _forget(self, rows: int) -> None:
         rows = min(rows, self.count)
@@ -120,7 +162,7 @@ class RecentRequests:
         self.forgotten_until = max(self.forgotten_until, int(self.time[:rows].max(initial=self.forgotten_until)))
         columns = (
             self.time, self.version, self._kind, self._latency, self._latency_bin, self._confidence,
-            self._label, self._output, self._actual,
+            self._label, self._output, self._actual, self._delay_bin, self._output_class, self._actual_class,
         )  # fmt: skip
         for column in columns:
             column[: self.count - rows] = column[rows : self.count].copy()

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Iterable
-from datetime import timedelta
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
+from typing import TypeAlias
 
 import attrs
 
 from mlserve.numerics._sketches import LatencyHistogram, Moments
-from mlserve.records import ModelMetrics
+from mlserve.records import ClassMetrics, ModelMetrics, QualityMetrics
 from mlserve.records._monitoring import fault_count
+
+Label: TypeAlias = str | int | bool
+ClassPair: TypeAlias = tuple[Label | None, Label | None]
+"""Answered and true class; None for one that is not told apart."""
 
 
 @attrs.frozen
@@ -24,6 +30,8 @@ class OutcomeSummary:
         absolute_error: Σ|output − actual| over pairs of numbers.
         squared_error: Σ(output − actual)² over pairs of numbers.
         actual: Moments of the true values over pairs of numbers.
+        delays: From prediction to outcome, counted in seconds.
+        classes: Pairs of classes.
     """
 
     labelled: int = 0
@@ -32,15 +40,30 @@ class OutcomeSummary:
     absolute_error: float = 0.0
     squared_error: float = 0.0
     actual: Moments = Moments()
+    delays: LatencyHistogram = LatencyHistogram()
+    classes: Mapping[ClassPair, int] = attrs.field(factory=dict)
 
     def __add__(self, other: OutcomeSummary) -> OutcomeSummary:
-        return OutcomeSummary(
-            self.labelled + other.labelled,
-            self.correct + other.correct,
-            self.continuous + other.continuous,
-            self.absolute_error + other.absolute_error,
-            self.squared_error + other.squared_error,
-            self.actual + other.actual,
+        return OutcomeSummary.total((self, other))
+
+    @classmethod
+    def total(cls, summaries: Iterable[OutcomeSummary]) -> OutcomeSummary:
+        """The sum of any number."""
+        listed = [summary for summary in summaries if summary.labelled]
+        if len(listed) < 2:
+            return listed[0] if listed else NO_OUTCOMES
+        classes: Counter[ClassPair] = Counter()
+        for summary in listed:
+            classes.update(summary.classes)
+        return cls(
+            sum(summary.labelled for summary in listed),
+            sum(summary.correct for summary in listed),
+            sum(summary.continuous for summary in listed),
+            sum(summary.absolute_error for summary in listed),
+            sum(summary.squared_error for summary in listed),
+            sum((summary.actual for summary in listed), Moments()),
+            LatencyHistogram.merged(summary.delays for summary in listed),
+            classes,
         )
 
     @property
@@ -48,18 +71,51 @@ class OutcomeSummary:
         return self.continuous > 0
 
     @property
-    def accuracy(self) -> float | None:
-        return self.correct / self.labelled if self.labelled and not self.is_regression else None
+    def class_metrics(self) -> tuple[ClassMetrics, ...]:
+        """By class, the commonest first; nothing for a regressor."""
+        if self.is_regression:
+            return ()
+        right: Counter[Label | None] = Counter()
+        answered: Counter[Label | None] = Counter()
+        true: Counter[Label | None] = Counter()
+        for (output, actual), count in self.classes.items():
+            answered[output] += count
+            true[actual] += count
+            if output == actual:
+                right[output] += count
+        labels = [label for label in answered | true if label is not None]
+        labels.sort(key=lambda label: (-true[label], str(label)))
+        return tuple(_class_metrics(label, right[label], answered[label], true[label]) for label in labels)
 
-    @property
-    def mean_absolute_error(self) -> float | None:
-        return self.absolute_error / self.actual.count if self.is_regression and self.actual.count else None
+    def quality(self, predictions: int) -> QualityMetrics:
+        """The public record of these pairs among so many successful predictions."""
+        is_regression, numbers = self.is_regression, self.actual.count
+        has_errors = is_regression and numbers > 0
+        spread = self.actual.sum_of_squares
+        return QualityMetrics(
+            prediction_count=predictions,
+            labelled_count=self.labelled,
+            label_coverage=self.labelled / predictions if predictions else None,
+            accuracy=self.correct / self.labelled if self.labelled and not is_regression else None,
+            mean_absolute_error=self.absolute_error / numbers if has_errors else None,
+            root_mean_squared_error=math.sqrt(self.squared_error / numbers) if has_errors else None,
+            r2=1 - self.squared_error / spread if is_regression and spread > 0 else None,
+            classes=self.class_metrics,
+        )
 
-    @property
-    def r2(self) -> float | None:
-        if not self.is_regression or not self.actual.sum_of_squares > 0:
-            return None
-        return 1 - self.squared_error / self.actual.sum_of_squares
+
+NO_OUTCOMES = OutcomeSummary()
+
+
+def _class_metrics(label: Label, right: int, answered: int, true: int) -> ClassMetrics:
+    return ClassMetrics(
+        label=label,
+        precision=right / answered if answered else None,
+        recall=right / true if true else None,
+        f1=2 * right / (answered + true),
+        support=true,
+        predicted=answered,
+    )
 
 
 @attrs.frozen
@@ -78,7 +134,7 @@ class TrafficSummary:
     latency_sum: float = 0.0
     confidence: Moments = Moments()
     errors: Counter[str] = attrs.field(factory=Counter)
-    outcomes: OutcomeSummary = OutcomeSummary()
+    outcomes: OutcomeSummary = NO_OUTCOMES
 
     def __add__(self, other: TrafficSummary) -> TrafficSummary:
         return TrafficSummary.total((self, other))
@@ -89,19 +145,29 @@ class TrafficSummary:
         listed = list(summaries)
         if len(listed) == 1:
             return listed[0]
+        errors: Counter[str] = Counter()
+        for summary in listed:
+            errors.update(summary.errors)
         return cls(
             LatencyHistogram.merged(summary.latency for summary in listed),
             sum(summary.latency_sum for summary in listed),
             sum((summary.confidence for summary in listed), Moments()),
-            sum((summary.errors for summary in listed), Counter[str]()),
-            sum((summary.outcomes for summary in listed), OutcomeSummary()),
+            errors,
+            OutcomeSummary.total(summary.outcomes for summary in listed),
         )
 
-    def metrics(self, version_id: str | None, window: timedelta) -> ModelMetrics:
+    def metrics(
+        self,
+        version_id: str | None,
+        window: timedelta | None,
+        *,
+        watermark: datetime | None = None,
+        mature: QualityMetrics | None = None,
+    ) -> ModelMetrics:
         """The public record."""
         successes, errors = self.latency.count, sum(self.errors.values())
         requests = successes + errors
-        labelled = self.outcomes.labelled
+        quality = self.outcomes.quality(successes)
         return ModelMetrics(
             model_version=version_id,
             window=window,
@@ -115,11 +181,17 @@ class TrafficSummary:
             p95_latency_ms=self.latency.quantile(0.95),
             p99_latency_ms=self.latency.quantile(0.99),
             latency_histogram=self.latency if successes else None,
-            throughput_per_second=requests / window.total_seconds(),
+            throughput_per_second=None if window is None else requests / window.total_seconds(),
             average_confidence=self.confidence.mean if self.confidence.count else None,
-            accuracy=self.outcomes.accuracy,
-            mean_absolute_error=self.outcomes.mean_absolute_error,
-            r2=self.outcomes.r2,
-            labelled_count=labelled,
-            label_coverage=labelled / successes if successes else None,
+            accuracy=quality.accuracy,
+            mean_absolute_error=quality.mean_absolute_error,
+            root_mean_squared_error=quality.root_mean_squared_error,
+            r2=quality.r2,
+            classes=quality.classes,
+            labelled_count=quality.labelled_count,
+            label_coverage=quality.label_coverage,
+            label_delay_p50_seconds=self.outcomes.delays.quantile(0.50),
+            label_delay_p95_seconds=self.outcomes.delays.quantile(0.95),
+            label_watermark=watermark,
+            mature=mature,
         )

@@ -8,9 +8,11 @@ from mlserve.clocks import Clock
 from mlserve.protocols._models import Classifier, Regressor
 from mlserve.protocols._monitors import (
     BaselineMonitor,
+    CumulativeMonitor,
     DeferringMonitor,
     EventMonitor,
     LabelledMonitor,
+    MergeableMonitor,
     ModelMonitor,
     PredictionMonitor,
 )
@@ -26,9 +28,11 @@ __all__ = [
     "BaselineMonitor",
     "Classifier",
     "Clock",
+    "CumulativeMonitor",
     "DeferringMonitor",
     "EventMonitor",
     "LabelledMonitor",
+    "MergeableMonitor",
     "ModelMonitor",
     "ModelRepository",
     "ObservableRepository",

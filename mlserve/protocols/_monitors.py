@@ -7,7 +7,15 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from mlserve.records import EventPage, FailureEvent, InputSample, ModelMetrics, PredictionEvent, PredictionSample
+from mlserve.records import (
+    EventPage,
+    FailureEvent,
+    InputSample,
+    ModelMetrics,
+    MonitorSnapshot,
+    PredictionEvent,
+    PredictionSample,
+)
 
 if TYPE_CHECKING:
     from mlserve.records import DriftEvent
@@ -156,6 +164,49 @@ class PredictionMonitor(Protocol):
 
         Raises:
             InvalidArgumentError: Not a ``PredictionSample``.
+        """
+        ...
+
+
+@runtime_checkable
+class CumulativeMonitor(Protocol):
+    """A monitor that can tell what it counted since it was built: for counters that only rise."""
+
+    @abstractmethod
+    def cumulative_metrics(self) -> tuple[ModelMetrics, ...]:
+        """All that was ever recorded here, one ``ModelMetrics`` for each version, with ``window`` None.
+
+        Requests for which no version was resolved are those of ``model_version`` None.
+        """
+        ...
+
+
+@runtime_checkable
+class MergeableMonitor(Protocol):
+    """A monitor whose counts can travel and add up: one view of a fleet."""
+
+    @abstractmethod
+    def snapshot(self, after: int = 0) -> MonitorSnapshot:
+        """What this monitor itself counted; what it merged from others is not in it.
+
+        Args:
+            after: The ``sequence`` of an earlier snapshot, for the buckets that changed since; 0 for all of them.
+
+        Raises:
+            InvalidArgumentError: ``after`` is negative.
+        """
+        ...
+
+    @abstractmethod
+    def merge(self, snapshot: MonitorSnapshot) -> None:
+        """Add another monitor's counts to what this one answers from.
+
+        The newest snapshot of a source replaces the ones before; an older one, the same one again, and one of this
+        monitor itself change nothing and are counted. Counts then are those of one monitor that saw all traffic;
+        quantiles and D are within their stated error.
+
+        Raises:
+            SnapshotFormatError: It is no snapshot, or damaged; nothing was merged.
         """
         ...
 

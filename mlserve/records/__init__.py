@@ -18,6 +18,7 @@ from mlserve.records._monitoring import (
     PredictionEvent,
 )
 from mlserve.records._predictions import PredictionSample
+from mlserve.records._quality import ClassMetrics, QualityMetrics
 from mlserve.records._serving import (
     CheckStatus,
     HealthCheck,
@@ -26,6 +27,7 @@ from mlserve.records._serving import (
     ServerStatistics,
     ServingResult,
 )
+from mlserve.records._snapshots import MonitorSnapshot
 from mlserve.records._versions import HistoryEntry, ModelVersion, Stage, Task, VersionDescription
 
 if typing.TYPE_CHECKING:
@@ -47,6 +49,7 @@ if typing.TYPE_CHECKING:
 __all__ = [
     "Baseline",
     "CheckStatus",
+    "ClassMetrics",
     "ConceptDrift",
     "DataDrift",
     "DriftAnalysis",
@@ -67,12 +70,14 @@ __all__ = [
     "InputSample",
     "ModelMetrics",
     "ModelVersion",
+    "MonitorSnapshot",
     "MonitorStatistics",
     "OutcomeEvent",
     "PerformanceDrift",
     "PerformanceEstimate",
     "PredictionEvent",
     "PredictionSample",
+    "QualityMetrics",
     "ServerStatistics",
     "ServingResult",
     "Stage",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import numpy as np
@@ -15,7 +15,11 @@ from mlserve._rendering import html_table, number, percent, text_table
 from mlserve.errors import ErrorKind, InvalidArgumentError
 from mlserve.numerics._sketches import LatencyHistogram
 from mlserve.records._predictions import PredictionSample
+from mlserve.records._quality import ClassMetrics, QualityMetrics
 from mlserve.records._values import FrozenMapping, aware, to_utc
+
+if TYPE_CHECKING:
+    from mlserve.numerics._binning import ReferenceBins
 
 
 @attrs.frozen(eq=False)
@@ -114,6 +118,9 @@ def _counts(value: Mapping[str, int]) -> FrozenMapping[str, int]:
     return FrozenMapping(value)
 
 
+_CLASSES_SHOWN = 5
+
+
 @attrs.frozen(kw_only=True, repr=False)
 class ModelMetrics:
     """What a window (now − w, now] saw. Rates are ratios of sums; what has no evidence is None, never 0.
@@ -135,9 +142,16 @@ class ModelMetrics:
         average_confidence: Mean of the confidences given, in [0, 1].
         accuracy: Share of labelled predictions that were right, in [0, 1]; None for regressors.
         mean_absolute_error: Mean of |output − actual|, in the target's unit; None for classifiers.
+        root_mean_squared_error: √ of the mean of (output − actual)², in the target's unit; None for classifiers.
         r2: Coefficient of determination 1 − Σ(y − ŷ)²/Σ(y − ȳ)²; None for classifiers or a constant target.
+        classes: Precision and recall by class, the commonest class first; empty for regressors.
         labelled_count: Successful predictions of this window whose outcome has arrived.
         label_coverage: ``labelled_count`` over the successful predictions, in [0, 1].
+        label_delay_p50_seconds: Median time from prediction to outcome, of the outcomes that have arrived, within 1 %.
+        label_delay_p95_seconds: The same of the 95th percentile. Outcomes still to come are slower than these tell.
+        label_watermark: Predictions made until then have had time for their label; None without outcomes.
+        mature: The quality of the predictions of the window up to the watermark: the others have only their fastest
+            labels so far, which need not be like the rest. None without a watermark.
     """
 
     model_version: str | None = None
@@ -156,9 +170,15 @@ class ModelMetrics:
     average_confidence: float | None = None
     accuracy: float | None = None
     mean_absolute_error: float | None = None
+    root_mean_squared_error: float | None = None
     r2: float | None = None
+    classes: tuple[ClassMetrics, ...] = ()
     labelled_count: int = 0
     label_coverage: float | None = None
+    label_delay_p50_seconds: float | None = None
+    label_delay_p95_seconds: float | None = None
+    label_watermark: datetime | None = None
+    mature: QualityMetrics | None = None
 
     def _summary(self) -> list[tuple[str, str]]:
         errors = ", ".join(f"{kind} {count}" for kind, count in sorted(self.errors_by_kind.items()))
@@ -177,7 +197,15 @@ class ModelMetrics:
             rows += [("mean absolute error", number(self.mean_absolute_error)), ("R²", number(self.r2))]
         else:
             rows += [("accuracy", percent(self.accuracy))]
-        return [*rows, ("labelled", f"{self.labelled_count} ({percent(self.label_coverage)})")]
+        rows += [
+            (f"class {one.label}", f"precision {percent(one.precision)}, recall {percent(one.recall)} of {one.support}")
+            for one in self.classes[:_CLASSES_SHOWN]
+        ]
+        rows += [("labelled", f"{self.labelled_count} ({percent(self.label_coverage)})")]
+        if self.label_delay_p95_seconds is not None:
+            delays = f"p50 {number(self.label_delay_p50_seconds)}, p95 {number(self.label_delay_p95_seconds)}"
+            rows += [("label delay, s", delays)]
+        return rows
 
     def _title(self) -> str:
         of = "all versions" if self.model_version is None else f"version {self.model_version}"
@@ -209,10 +237,16 @@ class InputSample:
         rows: Shape ``(n_samples, n_features)``; float64, or object where a feature is not numeric. Read-only.
         feature_names: One name a feature, unique; ``x0, x1, …`` where none were given.
         count: Number of inputs the sample stands for; at least ``n_samples``.
-        method: How it was drawn: ``"all"`` or ``"reservoir"`` (uniform, without replacement).
-        statistic_error_bound: By how much a KS statistic computed from it may differ from that of ``rows``: 0 for
-            raw rows.
+        method: How it was drawn: ``"all"``; ``"reservoir"`` (uniform, without replacement); or ``"binned"``: besides a
+            reservoir in ``rows``, the counts of all in ``cell_counts``.
+        statistic_error_bound: By how much a KS statistic computed from it may differ from that of all inputs of the
+            window: 0 where these are all; 1/B where they are binned; for a reservoir of n, √(ln(40)/(2n)), which holds
+            with a probability of 95 %.
         unusable_count: Inputs left out because they are no row of this width.
+        bins: The cells in which the inputs were counted; None where they were not.
+        cell_counts: How many inputs of the window fell in each cell of ``bins``, int64; None without bins. Where inputs
+            were thinned before they were counted, an estimate without bias.
+        counted_rows: Inputs that were looked at to count so.
     """
 
     rows: npt.NDArray[Any]
@@ -221,6 +255,9 @@ class InputSample:
     method: str = "all"
     statistic_error_bound: float = 0.0
     unusable_count: int = 0
+    bins: ReferenceBins | None = None
+    cell_counts: npt.NDArray[np.int64] | None = None
+    counted_rows: int = 0
 
     def __attrs_post_init__(self) -> None:
         try:
@@ -293,10 +330,16 @@ class MonitorStatistics:
         outcomes: Outcomes joined with their prediction.
         unknown_outcomes: Outcomes whose prediction is not known, not any more or not yet.
         duplicate_outcomes: Outcomes of a prediction that already had one.
-        mismatched_outcomes: Outcomes that are text where the prediction is not, or the other way round.
+        mismatched_outcomes: Outcomes that are missing, or text where the prediction is not, or the other way round; the
+            prediction goes on waiting.
         pending: Predictions waiting for their outcome.
         pending_evicted: Predictions that were given up because too many waited.
         drift_events: Drift events recorded.
+        sources: Other monitors whose snapshots are merged and within reach.
+        snapshots_merged: Snapshots merged.
+        snapshots_ignored: Snapshots that were no newer than what was known, or the monitor's own.
+        snapshot_gaps: Snapshots of changes after a moment that is newer than the last one merged: something between is
+            missing until the next whole snapshot.
     """
 
     recorded: int = 0
@@ -309,3 +352,7 @@ class MonitorStatistics:
     pending: int = 0
     pending_evicted: int = 0
     drift_events: int = 0
+    sources: int = 0
+    snapshots_merged: int = 0
+    snapshots_ignored: int = 0
+    snapshot_gaps: int = 0

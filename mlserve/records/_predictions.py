@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import attrs
@@ -19,23 +20,45 @@ def _read_only(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 def _answers(value: Any) -> npt.NDArray[Any]:
     """Answers as an array with a row for each; objects where they have no common shape or type."""
-    given = value if isinstance(value, np.ndarray) else list(value)
     try:
-        array = np.array(given)
-    except ValueError:  # answers of different lengths
+        given: Any = np.array(value) if hasattr(value, "__array__") else list(value)
+        n = len(given)
+    except TypeError:
+        n = -1
+    if n < 0 or isinstance(value, (str, bytes, Mapping)):
+        raise InvalidArgumentError("outputs", value, "one answer for each row", hint="Pass a list of one answer.")
+    array = given
+    try:
+        if isinstance(given, list):
+            # As text, numpy would give every answer the room of the longest, and make text of the numbers beside it.
+            is_text = any(issubclass(kind, (str, bytes)) for kind in set(map(type, given)))
+            array = np.array(given, object if is_text else None)
+            if array.dtype.kind in "US":
+                array = np.array(given, object)
+    except Exception:  # answers of different lengths, or of another library
         array = np.empty(0, object)
-    is_text = array.dtype.kind in "US"
-    if len(array) != len(given) or array.ndim > 2 or (is_text and not all(isinstance(one, str) for one in given)):
-        array = np.fromiter(given, object, len(given))
+    if len(array) != n or array.ndim > 2:
+        array = np.fromiter(given, object, n)
     return _read_only(array)
 
 
+def _array(name: str, value: Any, dtype: type | None = None) -> npt.NDArray[Any] | None:
+    try:
+        return None if value is None else _read_only(np.array(value, dtype))
+    except (TypeError, ValueError) as error:
+        raise InvalidArgumentError(name, value, "an array with a row for each answer") from error
+
+
 def _confidences(value: npt.ArrayLike | None) -> npt.NDArray[np.float64] | None:
-    return None if value is None else _read_only(np.array(value, np.float64))
+    return _array("confidences", value, np.float64)
 
 
 def _labels(value: npt.ArrayLike | None) -> npt.NDArray[Any] | None:
-    return None if value is None else _read_only(np.array(value))
+    return _array("labels", value)
+
+
+def _inputs(value: npt.ArrayLike | None) -> npt.NDArray[Any] | None:
+    return _array("inputs", value)
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -52,7 +75,8 @@ class PredictionSample:
         method: How it was drawn: ``"all"`` or ``"reservoir"`` (uniform, without replacement).
 
     Raises:
-        InvalidArgumentError: Confidences, labels or inputs that are not one for each answer.
+        InvalidArgumentError: Outputs that are no list or array; confidences, labels or inputs that are not one for
+            each answer.
 
     Example:
         >>> PredictionSample([0, 1, 1], confidences=[0.9, 0.8, 0.7], labels=[0, 1, 0])
@@ -62,7 +86,7 @@ class PredictionSample:
     outputs: npt.NDArray[Any] = attrs.field(converter=_answers)
     confidences: npt.NDArray[np.float64] | None = attrs.field(default=None, converter=_confidences, kw_only=True)
     labels: npt.NDArray[Any] | None = attrs.field(default=None, converter=_labels, kw_only=True)
-    inputs: npt.NDArray[Any] | None = attrs.field(default=None, converter=_labels, kw_only=True)
+    inputs: npt.NDArray[Any] | None = attrs.field(default=None, converter=_inputs, kw_only=True)
     count: int = attrs.field(default=-1, kw_only=True)
     method: str = attrs.field(default="all", kw_only=True)
 

@@ -101,22 +101,24 @@ class Recorder:
 
     def baseline(self, version_id: str, baseline: Baseline | None) -> None:
         """Hand a version's own baseline to the monitor, unless that has one already. Never raises."""
-        if baseline is None or not isinstance(self._monitor, BaselineMonitor):
+        if baseline is None:
             return
+        monitor = self._monitor
         try:
-            metrics, inputs = baseline.metrics, baseline.inputs
-            if self._monitor.get_baseline_metrics(version_id) is not None:
-                metrics = None
-            if self._monitor.get_baseline_input_distribution(version_id) is not None:
-                inputs = None
-            if metrics is not None or inputs is not None:
-                self._monitor.set_baseline(version_id, metrics=metrics, inputs=inputs)
+            if isinstance(monitor, BaselineMonitor):
+                metrics, inputs = baseline.metrics, baseline.inputs
+                if monitor.get_baseline_metrics(version_id) is not None:
+                    metrics = None
+                if monitor.get_baseline_input_distribution(version_id) is not None:
+                    inputs = None
+                if metrics is not None or inputs is not None:
+                    monitor.set_baseline(version_id, metrics=metrics, inputs=inputs)
             if (
                 baseline.predictions is not None
-                and isinstance(self._monitor, PredictionMonitor)
-                and self._monitor.get_baseline_predictions(version_id) is None
+                and isinstance(monitor, PredictionMonitor)
+                and monitor.get_baseline_predictions(version_id) is None
             ):
-                self._monitor.set_baseline_predictions(version_id, baseline.predictions)
+                monitor.set_baseline_predictions(version_id, baseline.predictions)
         except Exception as error:
             self.failed(error)
 
