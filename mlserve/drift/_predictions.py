@@ -20,6 +20,8 @@ from mlserve.records import DataDrift, DriftStatus, ErrorEstimate, PerformanceEs
 ESTIMATORS_KEPT = 8
 """Versions whose fitted estimators are kept: more than are ever watched at once, few enough to forget old ones."""
 
+_NOTHING: npt.NDArray[Any] = np.empty(0)
+
 
 def compare_predictions(
     baseline: PredictionSample, recent: PredictionSample, *, policy: DriftPolicy | None = None
@@ -49,6 +51,16 @@ def compare_predictions(
     if not ("confidence" in before and "confidence" in after):
         # On one side only it tells nothing.
         before, after = ({name: one[name] for name in one if name != "confidence"} for one in (before, after))
+    # A sample without answers has no width of its own.
+    if not len(baseline.outputs):
+        before = dict.fromkeys(after, _NOTHING)
+    if not len(recent.outputs):
+        after = dict.fromkeys(before, _NOTHING)
+    if before.keys() != after.keys():
+        raise InvalidArgumentError(
+            "recent", ", ".join(after), f"answers of the baseline's width: {', '.join(before)}",
+            hint="Compare answers of the same shape.",
+        )  # fmt: skip
     return compare_inputs(before, after, policy=policy)
 
 
@@ -102,15 +114,26 @@ def _fitted(baseline: PredictionSample) -> _Estimator:
         classes = _classes(outputs, labels)
         scores = _scores(outputs[known], baseline.confidences[known], classes)
         return _ClassifierEstimator(classes, PerformanceEstimator.fit(scores, outputs[known], labels[known]))
-    if outputs.dtype.kind in "biuf" and labels.dtype.kind in "biuf" and outputs.ndim == 1:
+    if outputs.dtype.kind in "biuf" and labels.dtype.kind in "biuf" and outputs.ndim == 1 and _has_fractions(baseline):
         if baseline.inputs is None:
             raise InvalidArgumentError(
                 "predictions", baseline, "a baseline with inputs, where the model gives no confidence",
                 hint="Pass PredictionSample(outputs, labels=y, inputs=X).",
             )  # fmt: skip
-        errors = labels.astype(np.float64) - outputs.astype(np.float64)
+        with np.errstate(over="ignore", invalid="ignore"):  # refused below
+            errors = labels.astype(np.float64) - outputs.astype(np.float64)
         return _RegressorEstimator(DirectErrorEstimator.fit(baseline.inputs, errors))
-    raise InvalidArgumentError("predictions", baseline, "a baseline with confidences, or with numbers for answers")
+    raise InvalidArgumentError(
+        "predictions", baseline, "a baseline with confidences, or one of a regressor: numbers, some with a fraction"
+    )
+
+
+def _has_fractions(baseline: PredictionSample) -> bool:
+    """Whether any answer or label has one: what tells a regressor from a classifier, as it does for metrics."""
+    return any(
+        values is not None and values.dtype.kind == "f" and bool((values != np.floor(values)).any())
+        for values in (baseline.outputs, baseline.labels)
+    )
 
 
 @attrs.frozen
@@ -144,18 +167,25 @@ def _classes(outputs: npt.NDArray[Any], labels: npt.NDArray[Any]) -> tuple[Any, 
     try:
         return tuple(sorted({*outputs.tolist(), *labels.tolist()}))
     except TypeError as error:
-        raise InvalidArgumentError(
-            "predictions", outputs, "answers and labels of one type that can be sorted", hint="Give labels as answers."
-        ) from error
+        raise _of_no_class(outputs) from error
 
 
 def _scores(
     outputs: npt.NDArray[Any], confidences: npt.NDArray[np.float64], classes: tuple[Any, ...]
 ) -> npt.NDArray[np.float64]:
     """Of two classes the probability of the second, of more that of the answer."""
-    if len(classes) != 2:
+    if len(classes) != 2 or outputs.ndim != 1:
         return confidences
-    return np.where(outputs == classes[1], confidences, 1.0 - confidences)
+    try:
+        return np.where(outputs == classes[1], confidences, 1.0 - confidences)
+    except (TypeError, ValueError) as error:  # answers that are arrays themselves, or pandas.NA
+        raise _of_no_class(outputs) from error
+
+
+def _of_no_class(outputs: npt.NDArray[Any]) -> InvalidArgumentError:
+    return InvalidArgumentError(
+        "predictions", outputs, "answers and labels of one type that can be sorted", hint="Give labels as answers."
+    )
 
 
 def no_baseline() -> DataDrift:

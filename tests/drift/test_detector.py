@@ -5,16 +5,17 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
+import attrs
 import numpy as np
 import pandas as pd
 import pytest
 
 from mlserve import DriftDetector, DriftPolicy, DriftSeverity, DriftType, InMemoryModelMonitor, ModelMetrics
 from mlserve.clocks import ManualClock
-from mlserve.drift import Thresholds
+from mlserve.drift import PerformanceEstimator, Thresholds, compare_predictions
 from mlserve.errors import InvalidArgumentError
-from mlserve.protocols import ModelMonitor
-from mlserve.records import DriftEvent, DriftStatus, InputSample, PredictionEvent
+from mlserve.protocols import ModelMonitor, PredictionMonitor
+from mlserve.records import DriftEvent, DriftStatus, InputSample, PredictionEvent, PredictionSample
 
 HOUR = timedelta(hours=1)
 NORMAL = np.random.default_rng(1).normal(size=(400, 3))
@@ -318,6 +319,167 @@ def test_records_are_compared_by_name():
         monitor.record_prediction(PredictionEvent(str(index), "1", record, 1, 2.0, clock.now()))
     drift = DriftDetector(monitor, clock=clock).detect_drift("1", HOUR).analysis.data_drift
     assert [(feature.name, feature.kind) for feature in drift.drifted_features] == [("shop", "categorical")]
+
+
+# ------------------------------------------------------------------------- answers, and performance without labels
+
+
+class AnsweringMonitor(FixedMonitor, PredictionMonitor):
+    """A monitor that shows its answers, too."""
+
+    answers = PredictionSample([])
+    usual_answers: PredictionSample | None = None
+
+    def get_recent_predictions(self, version_id, window):
+        return self.answers
+
+    def get_baseline_predictions(self, version_id):
+        return self.usual_answers
+
+    def set_baseline_predictions(self, version_id, predictions):
+        self.usual_answers = predictions
+
+
+SCORES = np.random.default_rng(5).uniform(size=1000)
+CLASSES = (SCORES > 0.5).astype(int)
+SURE = np.maximum(SCORES, 1 - SCORES)
+TRUTH = (np.random.default_rng(6).uniform(size=1000) < SCORES).astype(int)
+LABELLED = PredictionSample(CLASSES, confidences=SURE, labels=TRUTH)
+MOVED = PredictionSample(np.ones(400, int), confidences=np.full(400, 0.75))
+
+
+def detect_answers(
+    recent: ModelMetrics, usual: PredictionSample | None, answers: PredictionSample, **options: Any
+) -> Any:
+    monitor = AnsweringMonitor(recent, metrics(accuracy=0.75))
+    monitor.usual_answers, monitor.answers = usual, answers
+    return DriftDetector(monitor, **options).detect_drift("1", HOUR)
+
+
+def test_estimated_performance_stands_beside_realised():
+    """The performance of the window is estimated from its answers; what labels say so far stands beside it."""
+    drift = detect_answers(metrics(accuracy=0.625, label_coverage=0.25), LABELLED, MOVED).analysis.performance_drift
+    estimator = PerformanceEstimator.fit(SCORES, CLASSES, TRUTH)
+    assert drift.estimate == estimator.estimate(np.full(400, 0.75), np.ones(400, int))
+    assert (drift.realised_accuracy, drift.label_coverage, drift.estimate_detail) == (0.625, 0.25, "")
+
+
+def test_a_regressors_error_stands_beside_realised():
+    """Of a regressor it is the mean absolute error that is estimated and realised."""
+    rng = np.random.default_rng(7)
+    usual = PredictionSample(NORMAL[:, 0], labels=NORMAL[:, 0] + rng.normal(size=400), inputs=NORMAL)
+    recent = PredictionSample(NORMAL[:, 0], inputs=NORMAL)
+    drift = detect_answers(metrics(mean_absolute_error=0.5, r2=0.75), usual, recent).analysis.performance_drift
+    low, high = drift.estimate.mean_absolute_error_band
+    assert low < np.sqrt(2 / np.pi) < high
+    assert (drift.realised_mean_absolute_error, drift.realised_accuracy) == (0.5, None)
+
+
+def test_no_estimate_says_why():
+    """Where there is nothing to learn from, there is no estimate, and the reason is told in words."""
+    drift = detect_answers(metrics(accuracy=0.75), attrs.evolve(LABELLED, labels=None), MOVED).analysis
+    assert drift.performance_drift.estimate is None
+    assert "set_baseline_predictions" in drift.performance_drift.estimate_detail
+
+
+def test_too_few_answers_are_not_estimated():
+    """Fewer answers than the policy's ``min_samples`` are not estimated."""
+    policy = DriftPolicy(min_samples=500)
+    drift = detect_answers(metrics(accuracy=0.75), LABELLED, MOVED, policy=policy).analysis.performance_drift
+    assert (drift.estimate, drift.estimate_detail) == (None, "400 answers; at least 500 are needed")
+
+
+def test_drift_of_answers_is_part_of_the_evidence():
+    """Answers and confidences are compared with the baseline's by the detector's own policy."""
+    policy = DriftPolicy(correction="bonferroni")
+    drift = detect_answers(metrics(accuracy=0.75), LABELLED, MOVED, policy=policy).analysis.prediction_drift
+    assert drift == compare_predictions(LABELLED, MOVED, policy=policy)
+    assert {feature.name for feature in drift.drifted_features} == {"output", "confidence"}
+
+
+def test_answers_inform_but_do_not_vote():
+    """Answers that moved and an estimate that fell change neither the verdict nor the action, and record no event."""
+    monitor = AnsweringMonitor(metrics(accuracy=0.75), metrics(accuracy=0.75))
+    monitor.usual_answers, monitor.answers = LABELLED, PredictionSample(CLASSES[:400], confidences=np.full(400, 0.5))
+    result = DriftDetector(monitor).detect_drift("1", HOUR)
+    assert result.analysis.prediction_drift.severity == DriftSeverity.HIGH
+    assert result.analysis.performance_drift.estimate.accuracy < 0.6
+    assert (result.status, result.severity, result.primary_type) == (DriftStatus.OK, "NONE", "NONE")
+    assert (result.recommended_action, monitor.drift_events) == ("No action", [])
+
+
+@pytest.mark.parametrize("recent", [metrics(accuracy=0.5), metrics(accuracy=0.75), ModelMetrics()], ids=range(3))
+def test_the_verdict_is_that_of_a_monitor_without_answers(recent):
+    """With and without answers every part of the result but those that show them is the same."""
+    clock = ManualClock()
+    shown = detect_answers(recent, LABELLED, MOVED, clock=clock)
+    plain = DriftDetector(FixedMonitor(recent, metrics(accuracy=0.75)), clock=clock).detect_drift("1", HOUR)
+    performance = attrs.evolve(
+        shown.analysis.performance_drift,
+        estimate=None,
+        estimate_detail=plain.analysis.performance_drift.estimate_detail,
+    )
+    analysis = attrs.evolve(
+        shown.analysis, performance_drift=performance, prediction_drift=plain.analysis.prediction_drift
+    )
+    assert attrs.evolve(shown, analysis=analysis) == plain
+
+
+def test_a_monitor_of_eight_methods_shows_no_answers():
+    """Without ``PredictionMonitor`` there is no prediction drift and no estimate, and how to have them is told."""
+    analysis = detect(metrics(accuracy=0.5, label_coverage=0.5), metrics(accuracy=0.75)).analysis
+    assert analysis.prediction_drift.status == DriftStatus.NO_BASELINE
+    assert "set_baseline_predictions" in analysis.prediction_drift.detail
+    performance = analysis.performance_drift
+    assert (performance.estimate, performance.realised_accuracy, performance.label_coverage) == (None, 0.5, 0.5)
+
+
+def test_answers_without_a_baseline_are_not_compared():
+    """A monitor that has answers but no baseline of them gives NO_BASELINE."""
+    analysis = detect_answers(metrics(accuracy=0.75), None, MOVED).analysis
+    assert (analysis.prediction_drift.status, analysis.prediction_drift.features) == (DriftStatus.NO_BASELINE, ())
+
+
+@pytest.mark.parametrize(
+    "answers", [PredictionSample([]), PredictionSample([1] * 29, confidences=[0.9] * 29)], ids=["none", "few"]
+)
+def test_too_few_answers_are_insufficient(answers):
+    """Answers fewer than ``min_samples`` are INSUFFICIENT_DATA, which is not the same as no drift."""
+    drift = detect_answers(metrics(accuracy=0.75), LABELLED, answers).analysis.prediction_drift
+    assert drift.status == DriftStatus.INSUFFICIENT_DATA
+
+
+@pytest.mark.parametrize(
+    ("answers", "detail"),
+    [(np.zeros((400, 2)), "width"), ([{"class": 1}] * 400, "told apart")],
+    ids=["another width", "mappings"],
+)
+def test_answers_that_cannot_be_compared_do_not_hide_the_rest(answers, detail):
+    """Answers that cannot be compared are a status with a reason; performance is judged all the same."""
+    usual = PredictionSample(answers if detail == "told apart" else CLASSES)
+    result = detect_answers(metrics(accuracy=0.5), usual, PredictionSample(answers))
+    assert result.analysis.prediction_drift.status == DriftStatus.INSUFFICIENT_DATA
+    assert detail in result.analysis.prediction_drift.detail
+    assert result.primary_type == DriftType.PERFORMANCE
+
+
+def test_answers_of_the_monitor_in_memory():
+    """From events to evidence with real components: answers that moved, and an accuracy estimated before labels."""
+    clock = ManualClock()
+    monitor = InMemoryModelMonitor(clock=clock)
+    monitor.set_baseline_predictions("1", LABELLED)
+    for index, (score, truth) in enumerate(zip(SCORES**0.25, TRUTH, strict=True)):
+        confidence = float(max(score, 1 - score))
+        event = PredictionEvent(str(index), "1", [float(score)], int(score > 0.5), 2.0, clock.now(), confidence)
+        monitor.record_prediction(event)
+        if index % 4 == 0:
+            monitor.record_outcome(str(index), int(truth))
+    analysis = DriftDetector(monitor, clock=clock).detect_drift("1", HOUR).analysis
+    assert {feature.name for feature in analysis.prediction_drift.drifted_features} == {"output", "confidence"}
+    low, high = analysis.performance_drift.estimate.accuracy_band
+    # Scores mean what they say, so that the truth is known without labels.
+    assert low < np.maximum(SCORES**0.25, 1 - SCORES**0.25).mean() < high
+    assert analysis.performance_drift.label_coverage == 0.25
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,19 @@ def test_flights_tell_the_months_apart(examples_on_path, tmp_path):
     assert moved == sorted(moved)
 
 
+def test_flights_estimate_before_the_landings(examples_on_path, tmp_path, capsys):
+    """March is as accurate as its confidences say, April is not; the table marks April, and tells why."""
+    import flights
+
+    march, april = flights.run(last_month=4, every=20, path=tmp_path / "drift.png")
+    assert [flights.is_outside_band(month) for month in (march, april)] == [False, True]
+    assert april.analysis.performance_drift.realised_accuracy < april.analysis.performance_drift.estimate.accuracy
+    shown = capsys.readouterr().out
+    lines = [line for line in shown.splitlines() if line.startswith(("Mar", "Apr"))]
+    assert [("±" in line, "!" in line) for line in lines] == [(True, False), (True, True)]
+    assert "In 1 of 2 months" in shown
+
+
 def test_notebook_runs(monkeypatch):
     """Every cell of the notebook runs, and the last one is the drift of the petals."""
     notebook = json.loads((EXAMPLES / "notebook.ipynb").read_text(encoding="utf-8"))

@@ -22,6 +22,7 @@ from mlserve import (
     ModelVersion,
     ObservableRepository,
     PredictionEvent,
+    PredictionMonitor,
     PredictionService,
     ServingResult,
     VersionDescriber,
@@ -49,13 +50,14 @@ def repository_in_memory(repository: InMemoryModelRepository[Model]) -> None:
 
 
 def monitor_in_memory(monitor: InMemoryModelMonitor) -> None:
-    """The monitor in memory keeps all five promises of monitors."""
+    """The monitor in memory keeps all six promises of monitors."""
     counting: ModelMonitor = monitor
     labelled: LabelledMonitor = monitor
     baselines: BaselineMonitor = monitor
+    answers: PredictionMonitor = monitor
     events: EventMonitor = monitor
     deferring: DeferringMonitor = monitor
-    use(counting, labelled, baselines, events, deferring)
+    use(counting, labelled, baselines, answers, events, deferring)
 
 
 def server(server: ModelServer[Model, str, float]) -> None:

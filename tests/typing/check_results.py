@@ -22,13 +22,24 @@ from mlserve import (
     ModelServer,
     ModelVersion,
     PredictionEvent,
+    PredictionMonitor,
     PredictionService,
     Regressor,
     ServingError,
     ServingResult,
 )
-from mlserve.drift import compare_inputs
-from mlserve.records import DataDrift, FailureEvent, HistoryEntry, OutcomeEvent, Stage, VersionDescription
+from mlserve.drift import compare_inputs, compare_predictions
+from mlserve.records import (
+    DataDrift,
+    ErrorEstimate,
+    FailureEvent,
+    HistoryEntry,
+    OutcomeEvent,
+    PerformanceEstimate,
+    PredictionSample,
+    Stage,
+    VersionDescription,
+)
 
 
 def use(*values: object) -> None:
@@ -170,3 +181,18 @@ def drift(detector: DriftDetector, version: ModelVersion, schema: ArraySchema) -
     assert_type(result.severity >= DriftSeverity.MEDIUM, bool)
     assert_type(compare_inputs([[1.0]], [[2.0]]), DataDrift)
     assert_type(schema.validate([1.0]).is_valid, bool)
+
+
+def answers(detector: DriftDetector, monitor: PredictionMonitor, sample: PredictionSample) -> None:
+    """Answers are compared like inputs; an estimate is that of a classifier, of a regressor, or none."""
+    assert_type(monitor.get_recent_predictions("1", timedelta(hours=1)), PredictionSample)
+    assert_type(monitor.get_baseline_predictions("1"), PredictionSample | None)
+    assert_type(compare_predictions(sample, sample), DataDrift)
+    analysis = detector.detect_drift("1", timedelta(hours=1)).analysis
+    assert_type(analysis.prediction_drift, DataDrift)
+    estimate = analysis.performance_drift.estimate
+    assert_type(estimate, PerformanceEstimate | ErrorEstimate | None)
+    if isinstance(estimate, PerformanceEstimate):
+        assert_type(estimate.accuracy_band, tuple[float, float])
+        assert_type(estimate.roc_auc, float | None)
+    monitor.set_baseline_predictions("1", [0, 1])  # type: ignore[arg-type]  # answers without what belongs to them
