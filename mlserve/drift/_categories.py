@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import math
 from typing import Any, cast
 
@@ -56,28 +57,35 @@ def compare_categories(before: Column, after: Column) -> CategoryComparison:
     """Compare two samples of categories, each of at least one row."""
     first, second = before.category_counts(), after.category_counts()
     n, m = before.size, after.size
-    names = list(first | second)
-    counts = np.array([[first[name] for name in names], [second[name] for name in names]], np.int64)
+    pooled = {name: (first.get(name, 0), second.get(name, 0)) for name in {**first, **second}}
+    # Sorted, so that sums are rounded alike in whatever order the categories were met.
+    counts = np.array(sorted(pair for pair in pooled.values() if any(pair)), np.int64).T
     test: Any = chi_square_test(counts[0], counts[1])
-    unseen = [(name, count) for name, count in second.most_common() if name not in first and name is not None]
-    unseen_count = sum(count for _, count in unseen)
+    unseen = {name: pair[1] for name, pair in pooled.items() if not pair[0] and name is not None}
+    unseen_count = sum(unseen.values())
     return CategoryComparison(
         statistic=float(test.statistic),
         p_value=float(test.pvalue),
         degrees_of_freedom=int(test.degrees_of_freedom),
         method=str(test.method),
         total_variation=float(cast(float, total_variation(counts[0], counts[1]))),
-        n_categories=len(names),
+        n_categories=counts.shape[1],
         shares=tuple(
-            ("(missing)" if name is None else str(name), first[name] / n, second[name] / m)
-            for name, _ in (first + second).most_common(SHARES_KEPT)
+            ("(missing)" if name is None else str(name), pooled[name][0] / n, pooled[name][1] / m)
+            for name in _commonest({name: sum(pair) for name, pair in pooled.items()}, SHARES_KEPT)
         ),
-        unseen=tuple(str(name) for name, _ in unseen[:UNSEEN_NAMED]),
+        unseen=tuple(str(name) for name in _commonest(unseen, UNSEEN_NAMED)),
         unseen_count=unseen_count,
         unseen_p_value=all_in_second(unseen_count, n, m),
         missing_before=first[None] / n,
         missing_after=second[None] / m,
     )
+
+
+def _commonest(counts: dict[Any, int], limit: int) -> list[Any]:
+    """The names of the largest counts; of equal ones, in the order of the alphabet."""
+    found = [name for name, count in counts.items() if count]
+    return heapq.nsmallest(limit, found, key=lambda name: (-counts[name], str(name), type(name).__name__))
 
 
 def all_in_second(k: int, n: int, m: int) -> float:

@@ -12,7 +12,8 @@ from typing import Any, final
 import attrs
 
 from mlserve.clocks import Clock, SystemClock
-from mlserve.drift._features import compare_inputs
+from mlserve.drift._binned import compare_counts
+from mlserve.drift._features import compare_inputs, concluded
 from mlserve.drift._policy import DriftPolicy, Thresholds
 from mlserve.drift._predictions import LabelFreeEstimates, compare_predictions, no_baseline
 from mlserve.errors import InvalidArgumentError
@@ -31,6 +32,7 @@ from mlserve.records import (
     ModelVersion,
     PerformanceDrift,
     PredictionSample,
+    QualityMetrics,
 )
 
 _log = logging.getLogger(__name__)
@@ -149,11 +151,9 @@ class DriftDetector:
 
     def _performance(self, metrics: ModelMetrics, baseline: ModelMetrics | None) -> PerformanceDrift:
         policy = self._policy
-        quality, expected = _quality(metrics, baseline)
+        quality, expected, labelled = _quality(metrics, baseline, policy)
         latency = metrics.average_latency_ms
         usual = None if baseline is None else baseline.average_latency_ms or None  # a baseline of 0 tells nothing
-        # A monitor that gives an accuracy but counts no labels is believed for all its requests.
-        labelled = metrics.labelled_count or metrics.request_count
         answered = metrics.request_count - metrics.error_count
         accuracy_change = _change(quality, expected, labelled, policy)
         slower_by = _change(latency, usual, answered, policy)
@@ -193,6 +193,10 @@ class DriftDetector:
     def _data(self, baseline: InputSample | None, recent: InputSample) -> DataDrift:
         if baseline is None:
             return DataDrift(status=DriftStatus.NO_BASELINE, detail="no baseline of inputs: call set_baseline(inputs=)")
+        if recent.bins is not None and recent.cell_counts is not None:
+            rows = recent.effective_rows or recent.counted_rows
+            found = compare_counts(recent.bins, recent.cell_counts, rows, self._policy)
+            return concluded(found, self._policy)
         try:
             return self.compare_inputs(baseline.rows, _aligned(recent, baseline), feature_names=baseline.feature_names)
         except InvalidArgumentError as error:
@@ -261,15 +265,23 @@ def _aligned(recent: InputSample, baseline: InputSample) -> Any:
     return recent.rows[:, [names.index(name) for name in wanted]]
 
 
-def _quality(metrics: ModelMetrics, baseline: ModelMetrics | None) -> tuple[float | None, float | None]:
-    """Accuracy of both, or R² of both: never one of each."""
+def _quality(
+    metrics: ModelMetrics, baseline: ModelMetrics | None, policy: DriftPolicy
+) -> tuple[float | None, float | None, int]:
+    """Accuracy of both, or R² of both: never one of each; and how many labels the recent one is of."""
+    recent: ModelMetrics | QualityMetrics = metrics
+    if metrics.mature is not None and metrics.mature.labelled_count >= policy.min_samples:
+        # Where some labels are still out, those of the newest predictions are only the fastest ones.
+        recent = metrics.mature if metrics.label_coverage != 1 else metrics
+    # A monitor that gives an accuracy but counts no labels is believed for all its requests.
+    labelled = recent.labelled_count or metrics.request_count
     if baseline is None:
-        return metrics.accuracy, None
-    if metrics.accuracy is None and metrics.r2 is not None:
-        return metrics.r2, baseline.r2
-    if metrics.accuracy is None and baseline.accuracy is None:
-        return None, baseline.r2
-    return metrics.accuracy, baseline.accuracy
+        return recent.accuracy, None, labelled
+    if recent.accuracy is None and recent.r2 is not None:
+        return recent.r2, baseline.r2, labelled
+    if recent.accuracy is None and baseline.accuracy is None:
+        return None, baseline.r2, labelled
+    return recent.accuracy, baseline.accuracy, labelled
 
 
 def _change(value: float | None, usual: float | None, count: int, policy: DriftPolicy) -> float | None:

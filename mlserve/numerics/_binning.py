@@ -6,6 +6,7 @@ import hashlib
 import math
 from collections import Counter
 from collections.abc import Sequence
+from datetime import UTC, date, datetime, timedelta
 from numbers import Real
 from typing import Any, Literal, TypeAlias
 
@@ -25,6 +26,12 @@ _SIDES: tuple[Literal["left"], Literal["right"]] = ("left", "right")
 FURTHER_CELLS = 3
 """Cells of a categorical feature beside its categories: rarer known ones, new ones, missing."""
 
+TIMES = (date, np.datetime64)
+"""Types of times; ``datetime`` and what pandas makes of it are dates, too."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_SECOND = timedelta(seconds=1)
+
 
 @attrs.frozen(eq=False)
 class FeatureBins:
@@ -38,11 +45,13 @@ class FeatureBins:
             categories that the reference has, one for categories it does not have, one for missing values. None for
             numbers.
         rarer: Categories of the reference that have no cell of their own.
+        is_time: Whether the edges are moments, in seconds since 1970; one without a zone is taken for UTC.
     """
 
     edges: npt.NDArray[np.float64] | None = None
     categories: tuple[Any, ...] | None = None
     rarer: frozenset[Any] = frozenset()
+    is_time: bool = False
 
     @property
     def size(self) -> int:
@@ -53,28 +62,20 @@ class FeatureBins:
         return len(self.categories) + FURTHER_CELLS
 
     def cells(self, values: npt.NDArray[Any]) -> npt.NDArray[np.intp]:
-        """The cell of each value, shape ``(n,)``; what is no value of this feature's kind counts as missing or new."""
+        """The cell of each value, shape ``(n,)``.
+
+        Among numbers True is 1, and what is no number counts as missing; likewise among times. Among categories what
+        Python takes for equal is one, as are 1, 1.0 and True; what cannot be told apart counts as new.
+        """
         if self.edges is not None:
-            numbers = _as_numbers(values)
+            numbers = _as_times(values) if self.is_time else _as_numbers(values)
             # Twice the edges below it, and one more where it is an edge itself.
             found = np.searchsorted(self.edges, numbers, "left") + np.searchsorted(self.edges, numbers, "right")
             found[np.isnan(numbers)] = self.size - 1
             return found
         assert self.categories is not None
         known = {category: index for index, category in enumerate(self.categories)}
-        rarer, new, missing = (len(known) + further for further in range(FURTHER_CELLS))
-        return np.fromiter(
-            (
-                missing
-                if _is_missing(value)
-                else known.get(value, rarer if value in self.rarer else new)
-                if _is_hashable(value)
-                else new
-                for value in values.tolist()
-            ),
-            np.intp,
-            values.size,
-        )
+        return np.fromiter((_category(value, known, self.rarer) for value in values.tolist()), np.intp, values.size)
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -203,19 +204,22 @@ def binned_ks_statistic(reference_counts: npt.ArrayLike, current_counts: npt.Arr
 def _laid_out(values: npt.NDArray[Any], n_bins: int) -> tuple[FeatureBins, Counts]:
     """The cells of one feature, and how many reference values fall in each."""
     present = [value for value in values.tolist() if not _is_missing(value)] if values.dtype.kind == "O" else None
-    if present is not None and not (present and all(_is_number(value) for value in present)):
-        common = Counter(value for value in present if _is_hashable(value)).most_common()
-        names = [value for value, _ in common]
+    is_time = bool(present) and all(isinstance(value, TIMES) for value in present or ())
+    if present is not None and not is_time and not _are_numbers(present):
+        common = Counter(value for value in present if _is_hashable(value))
+        # Equally common ones in an order that does not depend on that of the rows.
+        names = sorted(common, key=lambda value: (-common[value], type(value).__name__, repr(value)))
         bins = FeatureBins(categories=tuple(names[:n_bins]), rarer=frozenset(names[n_bins:]))
         return bins, np.bincount(bins.cells(values), minlength=bins.size)
-    numbers = np.sort(_as_numbers(values))
+    numbers = np.sort(_as_times(values) if is_time else _as_numbers(values))
     numbers = numbers[: numbers.size - int(np.isnan(numbers).sum())]
     ranks = [max(0, math.ceil(i * numbers.size / n_bins) - 1) for i in range(n_bins + 1)]
-    bins = FeatureBins(edges=np.unique(numbers[ranks]) if numbers.size else np.empty(0))
+    # One zero only: that of a negative sign is equal, but its bytes are not.
+    edges = np.unique(numbers[ranks]) + 0.0 if numbers.size else np.empty(0)
+    bins = FeatureBins(edges=edges, is_time=is_time)
     counts = np.zeros(bins.size, np.int64)
-    assert bins.edges is not None
     # The values are sorted already: what each edge cuts off tells all counts.
-    below, upto = (np.searchsorted(numbers, bins.edges, side) for side in _SIDES)
+    below, upto = (np.searchsorted(numbers, edges, side) for side in _SIDES)
     counts[1:-1:2] = upto - below
     counts[:-1:2] = np.append(below, numbers.size) - np.insert(upto, 0, 0)
     counts[-1] = values.size - numbers.size
@@ -225,28 +229,63 @@ def _laid_out(values: npt.NDArray[Any], n_bins: int) -> tuple[FeatureBins, Count
 def _digest(names: Sequence[str], features: Sequence[FeatureBins]) -> str:
     hashed = hashlib.blake2b(digest_size=16)
     for name, feature in zip(names, features, strict=True):
-        hashed.update(repr(name).encode())
+        # The size says where the edges of one feature end and the next feature begins.
+        hashed.update(repr((name, feature.is_time, feature.size)).encode())
         if feature.edges is not None:
-            hashed.update(feature.edges.tobytes())
+            hashed.update(feature.edges.astype("<f8").tobytes())
         else:
             hashed.update(repr((feature.categories, sorted(map(repr, feature.rarer)))).encode())
     return hashed.hexdigest()
 
 
+def _category(value: Any, known: dict[Any, int], rarer: frozenset[Any]) -> int:
+    """The cell of a value: after the known ones there are cells for rarer, new and missing ones."""
+    if _is_missing(value):
+        return len(known) + 2
+    try:
+        return known[value] if value in known else len(known) + int(value not in rarer)
+    except Exception:  # what has no hash, or cannot be compared, is nothing that the reference has
+        return len(known) + 1
+
+
 def _as_numbers(values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     if values.dtype.kind != "O":
         return values.astype(np.float64, copy=False)
-    return np.array([float(value) if _is_number(value) else np.nan for value in values.tolist()], np.float64)
+    return np.array([_number(value) for value in values.tolist()], np.float64)
 
 
-def _is_number(value: Any) -> bool:
-    if not isinstance(value, (Real, np.bool_)) or isinstance(value, (bool, np.bool_)):
-        return False
+def _as_times(values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    return np.array([_seconds(value) for value in values.tolist()], np.float64)
+
+
+def _are_numbers(values: Sequence[Any]) -> bool:
+    """Whether these are numbers, not all of them booleans."""
+    return (
+        all(isinstance(value, Real) and not math.isnan(_number(value)) for value in values)
+        and not all(isinstance(value, bool) for value in values)
+    )  # fmt: skip
+
+
+def _number(value: Any) -> float:
+    """NaN for what is no number."""
     try:
-        float(value)
-    except OverflowError:
-        return False
-    return True
+        return float(value) if isinstance(value, (Real, np.bool_)) else math.nan
+    except Exception:  # too large, or whatever else a class of the caller's raises
+        return math.nan
+
+
+def _seconds(value: Any) -> float:
+    """Since 1970; NaN for what is no time."""
+    if isinstance(value, np.datetime64):
+        value = value.astype("datetime64[us]").item()
+    if not isinstance(value, date):
+        return math.nan
+    if not isinstance(value, datetime):
+        value = datetime(value.year, value.month, value.day)
+    try:
+        return float(((value if value.tzinfo is not None else value.replace(tzinfo=UTC)) - _EPOCH) / _SECOND)
+    except Exception:  # a zone of the caller's, or pandas.NaT, which calls itself a datetime
+        return math.nan
 
 
 def _is_missing(value: Any) -> bool:
@@ -254,13 +293,13 @@ def _is_missing(value: Any) -> bool:
         return True
     try:
         return bool(value != value)
-    except Exception:  # what cannot be compared with itself is a value, if a strange one
-        return False
+    except Exception:  # pandas.NA refuses to be true or false; what else refuses is a value, if a strange one
+        return type(value).__name__ == "NAType"
 
 
 def _is_hashable(value: Any) -> bool:
     try:
         hash(value)
-    except TypeError:
+    except Exception:  # nearly always a TypeError
         return False
     return True

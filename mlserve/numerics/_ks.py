@@ -212,6 +212,11 @@ class SortedReference:
             probes={},
         )
 
+    @property
+    def sorted_values(self) -> Values:
+        """The sorted copy, read-only: shape ``(n_features, n)``, float64 or 64-bit integers, NaN last."""
+        return self._rows
+
     @override
     def __repr__(self) -> str:
         return f"SortedReference(n={self.n}, n_features={self.n_features})"

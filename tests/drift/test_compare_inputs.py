@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import tracemalloc
 
 import numpy as np
 import pandas as pd
@@ -143,7 +144,7 @@ def test_frames_bring_their_names():
         (BEFORE, AFTER, ["a", "b", "a", "c"], "distinct"),
         (BEFORE, AFTER, ["a", "b"], "4 names"),
         (BEFORE, AFTER, [1, 2, 3, 4], "strings"),
-        (np.array([[{1}, 1]] * 40, object), AFTER, None, "'x0' holds set"),
+        (np.array([[{1}, 1]] * 40, object), AFTER[:, :2], None, "'x0' holds set"),
         ({"a": [1, 2], "b": [1]}, AFTER, None, "one length"),
         ({"a": [1, 2]}, {"b": [1, 2]}, None, "named a"),
         (BEFORE, np.zeros((3, 3, 3)), None, "n_samples"),
@@ -156,6 +157,13 @@ def test_bad_tables_are_refused_by_name(before, after, names, said):
     """What is no table of numbers is refused with what was wrong and where."""
     with pytest.raises(InvalidArgumentError, match=said):
         compare_inputs(before, after, feature_names=names)
+
+
+@pytest.mark.parametrize("rows", [3, 40])
+def test_bad_columns_are_refused_in_any_sample(rows):
+    """What cannot be compared is refused also where a sample is too small to be compared at all."""
+    with pytest.raises(InvalidArgumentError, match="'a' holds set"):
+        compare_inputs({"a": np.arange(500.0)}, {"a": [{1}] * rows})
 
 
 def test_object_columns_of_numbers_are_numbers():
@@ -381,6 +389,66 @@ def test_structured_arrays_and_mappings_are_tables():
     records = compare_inputs(before.to_records(index=False), after.to_records(index=False))
     mappings = compare_inputs(before.to_dict("list"), {"rating": after["rating"], "amount": after["amount"]})
     assert frames.to_dict() == records.to_dict() == mappings.to_dict()
+
+
+@pytest.mark.parametrize("kind", ["matrix", "integers against floats", "mapping", "frame"])
+def test_peak_memory_is_at_most_twice_the_window(kind):
+    """Beside 100 000 x 10 000 rows of 50 features, no more is needed than twice the window."""
+    rng = np.random.default_rng(9)
+    before, after = rng.normal(size=(100_000, 50)), rng.normal(size=(10_000, 50))
+    if kind == "integers against floats":
+        before = (before * 1e6).astype(np.int64)
+    elif kind != "matrix":
+        before, after = (
+            {f"x{index}": np.ascontiguousarray(rows[:, index]) for index in range(50)} for rows in (before, after)
+        )
+    if kind == "frame":
+        before, after = pd.DataFrame(before), pd.DataFrame(after)
+    compare_inputs(RNG.normal(size=(9000, 1)), AFTER[:, :1])  # what is imported on first use counts for nobody
+    tracemalloc.start()
+    try:
+        compare_inputs(before, after)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak <= 2 * 10_000 * 50 * 8
+
+
+def test_features_are_compared_alike_in_whatever_blocks():
+    """Features that are too many, or of types too different, for one block are found as when each stands alone."""
+    rng = np.random.default_rng(10)
+    before = {f"f{index}": rng.normal(size=60_000).astype(("f4", "f8")[index % 3 == 0]) for index in range(9)}
+    after = {name: values[:40_000] + 0.1 for name, values in before.items()}
+    after["f4"] = (after["f4"] * 100).astype(np.int16)
+    together = compare_inputs(before, after, policy=PLAIN).features
+    alone = [compare_inputs({n: before[n]}, {n: after[n]}, policy=PLAIN).features[0] for n in before]
+    assert list(together) == alone
+
+
+def test_a_part_of_a_matrix_of_integers():
+    """Columns of a matrix that are numbers are found as such between columns that are categories."""
+    rng = np.random.default_rng(12)
+    before, after = rng.integers(0, 1000, size=(80, 5)), rng.integers(0, 1000, size=(60, 5))
+    before[:, [1, 4]] %= 3
+    features = compare_inputs(before, after, policy=PLAIN).features
+    assert [feature.kind for feature in features] == ["numeric", "categorical", "numeric", "numeric", "categorical"]
+    for index in (0, 2, 3):
+        expected = stats.ks_2samp(before[:, index], after[:, index]).statistic
+        assert features[index].statistic == pytest.approx(expected, rel=1e-12)
+
+
+def test_a_progress_bar_needs_tqdm(monkeypatch):
+    """Without tqdm a bar that is asked for is refused with the extra that brings it."""
+    monkeypatch.setitem(sys.modules, "tqdm", None)
+    with pytest.raises(MissingExtraError, match=r"mlserve\[progress\]"):
+        compare_inputs(BEFORE, AFTER, progress=True)
+
+
+def test_a_progress_bar_counts_features(monkeypatch, capsys):
+    """A bar that is asked for counts the features."""
+    monkeypatch.setattr("mlserve._progress.DELAY", 0.0)
+    compare_inputs(BEFORE, AFTER, progress=True)
+    assert "features" in capsys.readouterr().err
 
 
 TABLES = hnp.arrays(

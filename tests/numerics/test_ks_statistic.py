@@ -403,6 +403,14 @@ def test_a_reference_is_immutable() -> None:
     assert repr(reference) == "SortedReference(n=10, n_features=1)"
 
 
+def test_the_sorted_copy_can_be_read() -> None:
+    """A reference shows its features in rows, each sorted with NaN last, and lets nobody write to them."""
+    reference = SortedReference([[2.0, 1.0], [np.nan, 3.0], [1.0, 2.0]])
+    np.testing.assert_array_equal(reference.sorted_values, [[1.0, 2.0, np.nan], [1.0, 2.0, 3.0]])
+    with pytest.raises(ValueError, match="read-only"):
+        reference.sorted_values[0, 0] = 0.0
+
+
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_the_samples_are_not_changed(order: Any) -> None:
     """Sorting works on copies, whatever the layout of the caller's arrays."""
