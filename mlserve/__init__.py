@@ -16,7 +16,10 @@ from mlserve import _importing
 from mlserve.errors import ErrorKind, MlserveError, ServingError
 from mlserve.monitors import InMemoryModelMonitor
 from mlserve.protocols import (
+    AsyncPredictor,
     BaselineMonitor,
+    BatchPredictor,
+    BlockMonitor,
     Classifier,
     Clock,
     CumulativeMonitor,
@@ -30,6 +33,8 @@ from mlserve.protocols import (
     PredictionMonitor,
     PredictionService,
     Regressor,
+    Router,
+    SupportsWarmUp,
     VersionDescriber,
     WritableModelRepository,
 )
@@ -42,7 +47,7 @@ from mlserve.records import (
 )
 from mlserve.repositories import InMemoryModelRepository
 from mlserve.schemas import ArraySchema
-from mlserve.serving import CachePolicy, HealthPolicy, Limits, ModelServer
+from mlserve.serving import Batching, CachePolicy, HealthPolicy, Limits, ModelServer
 
 if typing.TYPE_CHECKING:
     from mlserve.drift import DriftDetector, DriftPolicy, DriftStream
@@ -50,7 +55,11 @@ if typing.TYPE_CHECKING:
 
 __all__ = [
     "ArraySchema",
+    "AsyncPredictor",
     "BaselineMonitor",
+    "BatchPredictor",
+    "Batching",
+    "BlockMonitor",
     "CachePolicy",
     "Classifier",
     "Clock",
@@ -82,8 +91,10 @@ __all__ = [
     "PredictionMonitor",
     "PredictionService",
     "Regressor",
+    "Router",
     "ServingError",
     "ServingResult",
+    "SupportsWarmUp",
     "VersionDescriber",
     "WritableModelRepository",
 ]

@@ -6,6 +6,27 @@
     ├── InvalidArgumentError            (ValueError)    a parameter that cannot mean anything
     ├── MissingExtraError               (ImportError)   an optional package that is not installed
     ├── MissingCapabilityError          (TypeError)     a store that lacks a protocol the call needs
+    ├── SnapshotFormatError             (ValueError)    bytes that are no snapshot of a monitor, or a damaged one
+    ├── StoreSchemaError                (ValueError)    tables in a database that a newer mlserve made
+    ├── RepositoryError                 (Exception)     a repository that cannot do what was asked; carries a path
+    │   ├── RepositoryWriteError        (OSError)       the disk refused
+    │   ├── NewerFormatError            (ValueError)    written by a newer mlserve
+    │   ├── UnsupportedFormatError      (TypeError)     no format for this model, or none of this name
+    │   ├── SerializationError          (ValueError)    a model or an example that cannot be stored
+    │   ├── UntrustedModelError         (PermissionError)  loading could run code, and nobody said that it may
+    │   ├── SignatureError              (PermissionError)  who published it cannot be proven
+    │   │   ├── UnsignedVersionError    (PermissionError)
+    │   │   └── UnknownKeyError         (LookupError)
+    │   └── IntegrityError              (ValueError)    what is stored is not what was published
+    │       ├── DigestMismatchError     (ValueError)
+    │       ├── FileSizeError           (ValueError)
+    │       ├── MissingFileError        (ValueError)
+    │       ├── UnexpectedFileError     (ValueError)
+    │       ├── UnsafePathError         (ValueError)
+    │       ├── SymbolicLinkError       (ValueError)
+    │       ├── MalformedDocumentError  (ValueError)
+    │       ├── BrokenHistoryError      (ValueError)
+    │       └── DecompressionBombError  (ValueError)
     └── ServingError                                    why one prediction failed; carries an ErrorKind
         ├── InvalidInputError           (ValueError)
         ├── VersionNotFoundError        (LookupError)
@@ -31,23 +52,15 @@ from typing import Any, ClassVar, cast
 from typing_extensions import Self, override
 
 __all__ = [
-    "CircuitOpenError",
-    "DeadlineExceededError",
-    "ErrorKind",
-    "InvalidArgumentError",
-    "InvalidInputError",
-    "MissingCapabilityError",
-    "MissingExtraError",
-    "MlserveError",
-    "ModelLoadFailedError",
-    "OverloadedError",
-    "PredictionExceptionError",
-    "RepositoryUnavailableError",
-    "ServerClosedError",
-    "ServingError",
-    "UnsupportedModelError",
-    "VersionNotFoundError",
-]
+    "BrokenHistoryError", "CircuitOpenError", "DeadlineExceededError", "DecompressionBombError", "DigestMismatchError",
+    "ErrorKind", "FileSizeError", "IntegrityError", "InvalidArgumentError", "InvalidInputError",
+    "MalformedDocumentError", "MissingCapabilityError", "MissingExtraError", "MissingFileError", "MlserveError",
+    "ModelLoadFailedError", "NewerFormatError", "OverloadedError", "PredictionExceptionError", "RepositoryError",
+    "RepositoryUnavailableError", "RepositoryWriteError", "SerializationError", "ServerClosedError", "ServingError",
+    "SignatureError", "SnapshotFormatError", "StoreSchemaError", "SymbolicLinkError", "UnexpectedFileError",
+    "UnknownKeyError", "UnsafePathError", "UnsignedVersionError", "UnsupportedFormatError", "UnsupportedModelError",
+    "UntrustedModelError", "VersionNotFoundError",
+]  # fmt: skip
 
 
 @unique
@@ -146,6 +159,32 @@ class MissingCapabilityError(MlserveError, TypeError):
         super().__init__(
             f"{purpose} needs the protocol {protocol}, which {self.store} does not implement.",
             hint=f"Implement mlserve.protocols.{protocol}, or use a store that has it.",
+        )
+
+
+class SnapshotFormatError(MlserveError, ValueError):
+    """Bytes that should be a ``MonitorSnapshot`` and are not.
+
+    Attributes:
+        problem: What is wrong with them.
+    """
+
+    def __init__(self, problem: str) -> None:
+        self.problem = problem
+        super().__init__(
+            f"cannot read a snapshot of a monitor: {problem}.",
+            hint="Take a new one from its source; its counts are cumulative, nothing is lost.",
+        )
+
+
+class StoreSchemaError(MlserveError, ValueError):
+    """The tables in ``store`` are of a version, ``found``, above ``supported``: a newer mlserve made them."""
+
+    def __init__(self, store: str, found: int, supported: int) -> None:
+        self.store, self.found, self.supported = store, found, supported
+        super().__init__(
+            f"{store} holds tables of version {found}, and this mlserve knows versions up to {supported}.",
+            hint="Upgrade mlserve, or give it tables of its own with table_prefix=.",
         )
 
 
@@ -274,6 +313,94 @@ class ServerClosedError(ServingError, RuntimeError):
     """The server was closed."""
 
     kind = ErrorKind.ServerClosed
+
+
+class RepositoryError(MlserveError):
+    """A stored repository cannot do what was asked.
+
+    Attributes:
+        path: The file or directory that it is about, below the repository's own where it lies there; or None.
+        exception: The exception this one translates, or None.
+    """
+
+    def __init__(
+        self, message: str, *, hint: str = "", path: str | None = None, exception: BaseException | None = None
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.path = path
+        self.exception = exception
+
+
+class RepositoryWriteError(RepositoryError, OSError):
+    """The disk refused: full, read-only, broken, or without what the repository needs of it."""
+
+
+class NewerFormatError(RepositoryError, ValueError):
+    """Written by a newer mlserve, in a form that this one does not know."""
+
+
+class UnsupportedFormatError(RepositoryError, TypeError):
+    """No format of the repository takes the model, or the repository has no format of the name that is stored."""
+
+
+class SerializationError(RepositoryError, ValueError):
+    """A model, an example or a baseline cannot be written in the form in which it would have to be stored."""
+
+
+class UntrustedModelError(RepositoryError, PermissionError):
+    """Loading the model could run code from its files, and neither ``trust=`` nor a signature says that it may."""
+
+
+class SignatureError(RepositoryError, PermissionError):
+    """The signature of a version is not that of a known key over what is stored."""
+
+
+class UnsignedVersionError(SignatureError):
+    """The repository serves only what is signed, and the version is not."""
+
+
+class UnknownKeyError(SignatureError, LookupError):
+    """The version was signed with a key, or by a method, that the verifier does not know."""
+
+
+class IntegrityError(RepositoryError, ValueError):
+    """What is stored is not what was published."""
+
+
+class DigestMismatchError(IntegrityError):
+    """The bytes of a file have another hash than when they were published."""
+
+
+class FileSizeError(IntegrityError):
+    """A file is shorter or longer than when it was published."""
+
+
+class MissingFileError(IntegrityError):
+    """A file that was published is not there."""
+
+
+class UnexpectedFileError(IntegrityError):
+    """A file is there that was not published."""
+
+
+class UnsafePathError(IntegrityError):
+    """A name that is absolute, or leads out of its directory."""
+
+
+class SymbolicLinkError(IntegrityError):
+    """A symbolic link, or another thing that is neither file nor directory, where a file was published."""
+
+
+class MalformedDocumentError(IntegrityError):
+    """A document of the repository's own is not as mlserve writes it."""
+
+
+class BrokenHistoryError(IntegrityError):
+    """An entry of the log does not follow from the one before it."""
+
+
+class DecompressionBombError(IntegrityError):
+    """An archive that says it holds more than its bytes can."""
 
 
 def _shorten(value: object, limit: int = 80) -> str:

@@ -11,13 +11,22 @@ import attrs
 import numpy as np
 import numpy.typing as npt
 
+from mlserve._buckets import MICROSECOND
 from mlserve.monitors._sampling import Dropped, Thinned
 from mlserve.records import EventPage, FailureEvent, OutcomeEvent, PredictionEvent
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+FIRST_MOMENT, LAST_MOMENT = (
+    (moment.replace(tzinfo=UTC) - EPOCH) // MICROSECOND for moment in (datetime.min, datetime.max)
+)
+"""What a datetime can tell, in microseconds since 1970."""
 
 SEPARATOR = "\x1f"
 """Between the ids of a block; an id that holds one makes its block keep a tuple."""
+
+
+NOT_HERE = -1
+"""The sequence number of a prediction that another monitor counted."""
 
 
 class Waiting(NamedTuple):

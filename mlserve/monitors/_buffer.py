@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from mlserve.monitors._blocks import Rare
 from mlserve.monitors._copying import IMMUTABLE, Copier
 from mlserve.monitors._ledger import ROW, Ledger
 from mlserve.monitors._sampling import Thinned
-from mlserve.protocols import DeferringMonitor, LabelledMonitor
+from mlserve.protocols import BlockMonitor, DeferringMonitor, LabelledMonitor
 from mlserve.records import FailureEvent, PredictionEvent
 
 FOLD_EVERY = 512
@@ -24,7 +24,7 @@ FOLD_EVERY = 512
 _ndarray = np.ndarray
 
 
-class RequestBuffer(LabelledMonitor, DeferringMonitor):
+class RequestBuffer(LabelledMonitor, BlockMonitor, DeferringMonitor):
     """Takes requests and outcomes without a lock, and folds them into a ledger by the hundred.
 
     *Thread safety*: yes; whoever reads the ledger holds ``_lock`` and calls ``_fold`` first.
@@ -88,6 +88,34 @@ class RequestBuffer(LabelledMonitor, DeferringMonitor):
         rare = None if confidence is None and arm is None and key is None else (confidence, arm, key, None)
         buffer.extend((prediction_id, model_version, kept_input, kept_output, processing_time_ms, timestamp, rare))
         if len(buffer) >= FOLD_EVERY * ROW:
+            self._fold_unless_busy()
+
+    @override
+    def record_block(
+        self,
+        model_version: str,
+        rows: Sequence[tuple[str, Any, Any, float, str | None, str | None]],
+        timestamp: float,
+        confidences: Sequence[float | None] | None,
+    ) -> None:
+        if confidences is None:
+            confidences = [None] * len(rows)
+        if self._thinning:
+            for (prediction_id, input, output, took_ms, arm, key), confidence in zip(rows, confidences, strict=True):
+                self.defer_prediction(
+                    prediction_id, model_version, input, output, took_ms, timestamp, confidence, arm, key
+                )
+            return
+        kept = self._kept
+        # Built first: only a list is taken in at once, whatever other threads append meanwhile.
+        flat: list[Any] = []
+        for (prediction_id, input, output, took_ms, arm, key), confidence in zip(rows, confidences, strict=True):
+            kept_input = input.copy() if type(input) is _ndarray and not input.dtype.hasobject else kept(input)
+            kept_output = output if type(output) in IMMUTABLE else kept(output)
+            rare = None if confidence is None and arm is None and key is None else (confidence, arm, key, None)
+            flat += (prediction_id, model_version, kept_input, kept_output, took_ms, timestamp, rare)
+        self._buffer.extend(flat)
+        if len(self._buffer) >= FOLD_EVERY * ROW:
             self._fold_unless_busy()
 
     def record_failure(self, event: FailureEvent) -> None:

@@ -11,7 +11,11 @@ import numpy.typing as npt
 
 from mlserve.errors import SnapshotFormatError
 from mlserve.monitors._inputs import CellCounts
-from mlserve.monitors._tables import BucketKey, Columns, Mask, Sparse
+from mlserve.monitors._sparse import MOST_COUNTED, Columns, Mask, Sparse, checked_column, summed
+from mlserve.monitors._tables import LAST_MICROSECOND, BucketKey
+
+MOST_CELLS = 2**31
+"""Cells are int32."""
 
 
 @attrs.frozen(eq=False)
@@ -25,6 +29,7 @@ class CellTable:
         complete_since: Of each version, from when on all its inputs were counted, microseconds since 1970.
         keys: The buckets' names.
         rows: Inputs counted, int64, shape ``(n,)``.
+        squares: Σw² over them, int64.
         unusable: Inputs that are no row, int64.
         cells: Counts by cell.
     """
@@ -33,6 +38,7 @@ class CellTable:
     complete_since: Mapping[str, int]
     keys: tuple[BucketKey, ...]
     rows: npt.NDArray[np.int64]
+    squares: npt.NDArray[np.int64]
     unusable: npt.NDArray[np.int64]
     cells: Sparse
 
@@ -49,8 +55,9 @@ class CellTable:
             complete_since,
             tuple(key for key, _ in buckets),
             np.array([counts.rows for _, counts in buckets], np.int64),
+            np.array([counts.squares for _, counts in buckets], np.int64),
             np.array([counts.unusable for _, counts in buckets], np.int64),
-            Sparse.of([_filled(counts.cells) for _, counts in buckets], 1),
+            Sparse.of([(np.flatnonzero(one.cells), one.cells[one.cells > 0]) for _, one in buckets], 1),
         )
 
     @classmethod
@@ -60,22 +67,20 @@ class CellTable:
         Raises:
             SnapshotFormatError: The columns do not fit each other.
         """
-        try:
-            keys = tuple(BucketKey(*key) for key in header["input_buckets"])
-            rows, unusable = columns["input_rows"], columns["input_unusable"]
-            table = cls(
-                header["input_digests"],
-                header["input_complete_since"],
-                keys,
-                rows,
-                unusable,
-                Sparse.from_columns("cells", columns, len(keys), 1),
-            )
-        except (KeyError, TypeError) as error:
-            raise SnapshotFormatError(f"a column of inputs is missing ({error!r})") from error
-        if rows.shape != (len(keys),) or unusable.shape != rows.shape:
-            raise SnapshotFormatError("columns of inputs of different length")
-        return table
+        digests = _by_version(header, "input_digests", str)
+        complete_since = _by_version(header, "input_complete_since", int)
+        keys = _keys(header, digests)
+        n = len(keys)
+        if digests.keys() != complete_since.keys():
+            raise SnapshotFormatError("inputs of versions that were counted since no time")
+        rows, squares, unusable = (
+            checked_column(columns, f"input_{name}", np.int64, (n,), (0, MOST_COUNTED))
+            for name in ("rows", "squares", "unusable")
+        )
+        if (squares < rows).any():
+            raise SnapshotFormatError("inputs that stand for less than one")
+        cells = Sparse.from_columns("cells", columns, n, [(0, MOST_CELLS)])
+        return cls(digests, complete_since, keys, rows, squares, unusable, cells)
 
     def parts(self) -> tuple[dict[str, Any], Columns]:
         """Names and columns for a snapshot."""
@@ -84,13 +89,18 @@ class CellTable:
             "input_digests": dict(self.digests),
             "input_complete_since": dict(self.complete_since),
         }
-        return header, {"input_rows": self.rows, "input_unusable": self.unusable, **self.cells.columns("cells")}
+        columns = {"input_rows": self.rows, "input_squares": self.squares, "input_unusable": self.unusable}
+        return header, {**columns, **self.cells.columns("cells")}
 
     def only(self, mask: Mask) -> CellTable:
         """Some of the buckets."""
-        keys = tuple(key for key, kept in zip(self.keys, mask.tolist(), strict=True) if kept)
         return attrs.evolve(
-            self, keys=keys, rows=self.rows[mask], unusable=self.unusable[mask], cells=self.cells.only(mask)
+            self,
+            keys=tuple(key for key, kept in zip(self.keys, mask.tolist(), strict=True) if kept),
+            rows=self.rows[mask],
+            squares=self.squares[mask],
+            unusable=self.unusable[mask],
+            cells=self.cells.only(mask),
         )
 
     @classmethod
@@ -101,25 +111,48 @@ class CellTable:
             {**older.complete_since, **newer.complete_since},
             (*older.keys, *newer.keys),
             np.concatenate([older.rows, newer.rows]),
+            np.concatenate([older.squares, newer.squares]),
             np.concatenate([older.unusable, newer.unusable]),
             Sparse.joined([older.cells, newer.cells], [len(older.keys), len(newer.keys)]),
         )
 
-    def total(self, mask: Mask, size: int) -> CellCounts:
-        """What some of the buckets add up to, of bins with so many cells.
+    def narrowed(self) -> CellTable:
+        """The same in little memory: to be kept."""
+        return attrs.evolve(self, cells=self.cells.renumbered(np.arange(len(self.keys))))
 
-        Raises:
-            SnapshotFormatError: A cell that these bins do not have.
-        """
-        cells = np.zeros(size, np.int64)
+    def total(self, mask: Mask, size: int) -> CellCounts | None:
+        """What some of the buckets add up to, of bins with so many cells; None where they are of other bins."""
         kept = mask[self.cells.row]
         numbers = self.cells.keys[kept, 0]
-        if numbers.size and not 0 <= numbers.min() <= numbers.max() < size:
-            raise SnapshotFormatError("cells that the baseline's bins do not have")
-        np.add.at(cells, numbers, self.cells.count[kept])
-        return CellCounts(cells, int(self.rows[mask].sum()), int(self.unusable[mask].sum()))
+        if numbers.size and numbers.max() >= size:
+            return None
+        cells = summed(numbers, self.cells.count[kept], size)
+        rows, squares, unusable = (int(column[mask].sum()) for column in (self.rows, self.squares, self.unusable))
+        return CellCounts(cells, rows, squares, unusable)
 
 
-def _filled(cells: npt.NDArray[np.int64]) -> list[tuple[tuple[int], int]]:
-    filled = np.flatnonzero(cells)
-    return [((code,), count) for code, count in zip(filled.tolist(), cells[filled].tolist(), strict=True)]
+def _by_version(header: Mapping[str, Any], name: str, kind: type) -> dict[str, Any]:
+    found = header.get(name)
+    if not isinstance(found, Mapping) or any(
+        type(version) is not str or type(value) is not kind for version, value in found.items()
+    ):
+        raise SnapshotFormatError(f"no {name}, or such of an unknown type")
+    return dict(found)
+
+
+def _keys(header: Mapping[str, Any], digests: Mapping[str, str]) -> tuple[BucketKey, ...]:
+    listed = header.get("input_buckets")
+    try:
+        keys = tuple(BucketKey(*key) for key in listed or ())
+        if listed is None or any(
+            type(width) is not int
+            or type(number) is not int
+            or not 0 < width < LAST_MICROSECOND
+            or abs(width * number) >= LAST_MICROSECOND
+            or version_id not in digests
+            for version_id, width, number in keys
+        ):
+            raise SnapshotFormatError("no buckets of inputs, or at no time that there is")
+    except TypeError as error:
+        raise SnapshotFormatError(f"buckets of inputs without a name ({error!r})") from error
+    return keys

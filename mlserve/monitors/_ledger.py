@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -12,16 +12,24 @@ import numpy as np
 import numpy.typing as npt
 
 from mlserve._buckets import BucketRing, Level, Resolution, microseconds
-from mlserve.monitors._blocks import NOTHING_RARE, EventRing, RequestBlock, packed, to_datetime
-from mlserve.monitors._cells import CellTable
+from mlserve.monitors._blocks import (
+    FIRST_MOMENT,
+    LAST_MOMENT,
+    NOTHING_RARE,
+    EventRing,
+    RequestBlock,
+    Waiting,
+    packed,
+    to_datetime,
+)
 from mlserve.monitors._codes import Codes
 from mlserve.monitors._fleet import MergedSnapshots
-from mlserve.monitors._inputs import FOREVER_AGO, CellCounts, InputCounter, input_resolutions
+from mlserve.monitors._inputs import FOREVER_AGO, CellCounts, InputCounters
 from mlserve.monitors._outcomes import Pair, PendingOutcomes, pair_up
 from mlserve.monitors._recent import NO_CLASS, OTHER_CLASS, SUCCESS, RecentRequests
 from mlserve.monitors._sampling import NO_REQUESTS, THINNED_FOR, Dropped, SampledRequests, WindowSample
 from mlserve.monitors._tables import FOREVER, BucketKey
-from mlserve.monitors._windows import Label, OutcomeSummary, TrafficSummary
+from mlserve.monitors._windows import Label, OutcomeSummary, TrafficSummary, class_counts
 from mlserve.numerics._binning import ReferenceBins
 from mlserve.records import ModelMetrics, QualityMetrics
 
@@ -30,14 +38,13 @@ ROW = 7
 what is rare. They stand one after the other in one flat list, which takes a row at a time without a lock and gives
 whole columns as slices."""
 
-END_OF_TIME = 2.0**62
-"""In microseconds since 1970, far beyond any date and within int64."""
-
 MOST_VERSIONS, MOST_KINDS, MOST_CLASSES = 10_000, 256, 256
 """What is told apart; no caller can make a monitor grow by inventing names."""
 
 OTHERS = "(others)"
 """The version id and the kind under which all further ones are counted."""
+
+NOTHING_ELSEWHERE: Mapping[str, Waiting] = {}
 
 MATURE_SHARE = 0.95
 """Labels are taken to be complete after the delay within which this share of those that arrived did."""
@@ -74,7 +81,6 @@ class Ledger:
         self._resolutions = tuple(resolutions)
         self._new_ring()  # refuses resolutions that are out of order now, not in the middle of the night
         self.retention = self._resolutions[-1].retention
-        self._input_resolutions = input_resolutions(self.retention)
         self._label_maturity = label_maturity
         self._now = now
         self._recent = RecentRequests(recent_requests, self._hand_on)
@@ -84,7 +90,7 @@ class Ledger:
         self._rings: dict[int, BucketRing[TrafficSummary]] = {}
         self._totals: dict[int, TrafficSummary] = {}
         self._samples: dict[int, WindowSample] = {}
-        self._counters: dict[str, InputCounter] = {}
+        self.inputs = InputCounters(self.retention)
         self._sample_size = sample_size
         self._rng = np.random.default_rng(seed)
         self.thinning: dict[str, Dropped] = {}
@@ -93,9 +99,12 @@ class Ledger:
         self.events = EventRing(recent_events)
         self.counts: Counter[str] = Counter()
         self.merged = MergedSnapshots()
-        self._joined_until = FOREVER_AGO
+        self._late_until = FOREVER_AGO
         self.change = 0
         """Number of the latest change."""
+        self._changed: dict[int, int] = {}
+        self.answered: Callable[[RequestBlock], None] | None = None
+        """Told of successful predictions, without their inputs, as they are folded."""
 
     # --------------------------------------------------------------------------------------------------- reading
 
@@ -142,25 +151,22 @@ class Ledger:
         sample = self._samples.get(self._versions.get(version_id))
         sampled = NO_REQUESTS if sample is None else sample.between(start, now)
         # What others saw is counted, but not in the sample.
-        return attrs.evolve(sampled, is_all=False) if self.merged.summaries(version_id, start, now) else sampled
+        has_others = self.merged.has_answers(version_id, start, now)
+        return attrs.evolve(sampled, is_all=False, is_uniform=False) if has_others else sampled
 
     def counted(self, version_id: str, start: int, now: int) -> tuple[ReferenceBins, CellCounts] | None:
         """The inputs of a version in (start, now] in the cells of its baseline; None where not all were counted."""
-        counter = self._counters.get(version_id)
-        counts = None if counter is None else counter.between(start, now)
-        if counter is None or counts is None:
-            return None
-        others = self.merged.cells(version_id, counter.bins, start, now)
-        return None if others is None else (counter.bins, sum(others, counts))
+        own = self.inputs.between(version_id, start, now)
+        others = None if own is None else self.merged.cells(version_id, own[0], start, now)
+        return None if own is None or others is None else (own[0], sum(others, own[1]))
 
     def set_bins(self, version_id: str, bins: ReferenceBins) -> None:
         """Count the inputs of a version in the cells of its baseline from now on."""
-        known = self._counters.get(version_id)
-        if known is not None and known.bins.digest == bins.digest:
+        if self.inputs.digests.get(version_id) == bins.digest:
             return
+        self.change += 1
         is_new = self._versions.get(version_id) not in self._samples
-        since = FOREVER_AGO if is_new else self._now()
-        self._counters[version_id] = InputCounter(bins, self._input_resolutions, since)
+        self.inputs.set_bins(version_id, bins, FOREVER_AGO if is_new else self._now())
 
     def changed_traffic(self, after: int) -> list[tuple[BucketKey, TrafficSummary]]:
         """Every bucket that holds something, as far as it changed after the given change; and the totals."""
@@ -176,7 +182,8 @@ class Ledger:
                 for number in sorted(changed & (level.buckets.keys() | recent.keys())):
                     parts = [buckets[number] for buckets in (level.buckets, recent) if number in buckets]
                     found.append((BucketKey(name, level.width, number), TrafficSummary.total(parts)))
-        names = {key.version_id for key, _ in found}
+        # What lies before the retention is in no bucket, but in the totals.
+        names = {self._versions.names[code] for code, change in self._changed.items() if change > after}
         found += [(BucketKey(name, FOREVER, 0), summary) for name, summary in self.totals() if name in names]
         return found
 
@@ -191,28 +198,10 @@ class Ledger:
         groups = level.groups(self._recent.time[rows])
         return {number: self._summarised(rows[positions]) for number, positions in groups}
 
-    def changed_inputs(self, after: int) -> CellTable:
-        """Every bucket of counted inputs that changed after the given change."""
-        buckets = [
-            (BucketKey(version_id, level.width, number), level.buckets[number])
-            for version_id, counter in self._counters.items()
-            for level in counter.ring.levels
-            for number, change in sorted(level.changed.items())
-            if change > after and number in level.buckets
-        ]
-        digests = {version_id: counter.bins.digest for version_id, counter in self._counters.items()}
-        since = {version_id: counter.complete_since for version_id, counter in self._counters.items()}
-        return CellTable.of(digests, since, buckets)
-
     @property
     def levels(self) -> list[tuple[int, int]]:
         """Width and retention of each resolution, microseconds."""
         return [(microseconds(one.width), microseconds(one.retention)) for one in self._resolutions]
-
-    @property
-    def input_levels(self) -> list[tuple[int, int]]:
-        """The same of counted inputs."""
-        return [(microseconds(one.width), microseconds(one.retention)) for one in self._input_resolutions]
 
     def _watermark(self, outcomes: OutcomeSummary, now: int) -> int | None:
         if not outcomes.labelled:
@@ -260,14 +249,17 @@ class Ledger:
         block = RequestBlock(packed_ids, sequence, versions, inputs, outputs, latency, times, rare)
         self.events.append(block)
         for code, chosen in _by_code(codes):
-            self._ring(code).touch(times if chosen.size == times.size else times[chosen], self.change)
+            self._touch(code, times if chosen.size == times.size else times[chosen])
         if kind.any():
             answered = np.flatnonzero(kind == SUCCESS)
             block, codes, confidence = block.only(answered.tolist()), codes[answered], confidence[answered]
         if len(block):
             self._sample(codes, block, confidence)
             # Without the inputs: one prediction that waits would keep those of the whole block.
-            self.pending.extend(attrs.evolve(block, inputs=()))
+            block = attrs.evolve(block, inputs=())
+            self.pending.extend(block)
+            if self.answered is not None:
+                self.answered(block)
 
     def _columns(
         self, ids: list[Any], versions: list[Any], latencies: list[Any], seconds: list[Any], rare: list[Any]
@@ -275,7 +267,8 @@ class Ledger:
         latency = np.array(latencies, np.float64)
         with np.errstate(over="ignore"):
             microseconds = np.rint(np.array(seconds, np.float64) * 1e6)
-        if not (np.isfinite(latency) & (latency >= 0) & (np.abs(microseconds) < END_OF_TIME)).all():
+        is_moment = (microseconds >= FIRST_MOMENT) & (microseconds <= LAST_MOMENT)
+        if not (np.isfinite(latency) & (latency >= 0) & is_moment).all():
             raise ValueError("a latency or a time that is none")
         kind, confidence = self._rare_columns(rare)
         codes = self._versions.all_of(versions).astype(np.int32)
@@ -309,20 +302,26 @@ class Ledger:
                 inputs, outputs = ([column[i] for i in chosen.tolist()] for column in (inputs, outputs))
             sample.extend(times, inputs, outputs, confidence[chosen])
             version_id = str(self._versions.names[code])
-            if version_id in self._counters:
-                self._counters[version_id].add(times, inputs, self._now(), self.change)
+            self.inputs.add(version_id, times, inputs, self._now(), self.change)
             if sample.cut:
                 self.thinning[version_id] = Dropped(sample.cut, (int(times.max()) + THINNED_FOR) / 1e6)
             else:
                 self.thinning.pop(version_id, None)
 
-    def fold_outcomes(self, outcomes: list[tuple[str, Any, float]]) -> None:
-        """Join outcomes: prediction id, true value, seconds since 1970 at which it came."""
+    def fold_outcomes(
+        self, outcomes: Sequence[tuple[str, Any, float]], elsewhere: Mapping[str, Waiting] = NOTHING_ELSEWHERE
+    ) -> None:
+        """Join outcomes.
+
+        Args:
+            outcomes: Prediction id, true value, seconds since 1970 at which it came.
+            elsewhere: What is known of predictions that were counted by another monitor, by their ids.
+        """
         self.change += 1
         late: dict[int, list[tuple[int, OutcomeSummary]]] = {}
         times: dict[int, list[int]] = {}
         for prediction_id, actual, timestamp in outcomes:
-            waiting = self.pending.find(prediction_id)
+            waiting = self.pending.find(prediction_id) or elsewhere.get(prediction_id)
             if waiting is None:
                 known = self.pending.was_labelled(prediction_id)
                 self.counts["duplicate_outcomes" if known else "unknown_outcomes"] += 1
@@ -337,30 +336,18 @@ class Ledger:
             delay = max(0.0, timestamp - waiting.time / 1e6)
             times.setdefault(code, []).append(waiting.time)
             if not self._recent.label(waiting.sequence, pair, self._class_codes(pair), delay):
-                late.setdefault(code, []).append((waiting.time, pair.summary(delay)))
+                late.setdefault(code, []).append((waiting.time, self._summary_of(pair, delay)))
+                self._late_until = max(self._late_until, waiting.time)
             self.events.append((waiting.outcome(prediction_id, actual, timestamp),))
         for code, moments in times.items():
-            self._ring(code).touch(np.array(moments, np.int64), self.change)
+            self._touch(code, np.array(moments, np.int64))
         for code, pairs in late.items():
             self._add_late(code, pairs)
-
-    def fold_pair(self, version_id: str, time: int, output: Any, actual: Any, delay: float) -> bool:
-        """Count a labelled prediction that was joined elsewhere; False when the two cannot be compared."""
-        pair = pair_up(output, actual)
-        self.counts["mismatched_outcomes" if pair is None else "outcomes"] += 1
-        if pair is None:
-            return False
-        self.change += 1
-        code = self._versions.of(version_id)
-        self._ring(code).touch(np.array([time], np.int64), self.change)
-        self._add_late(code, [(time, pair.summary(delay))])
-        self._joined_until = max(self._joined_until, time)
-        return True
 
     @property
     def _in_buckets_until(self) -> int:
         """Of what happened after this moment, nothing is in the buckets yet."""
-        return max(self._recent.forgotten_until, self._joined_until)
+        return max(self._recent.forgotten_until, self._late_until)
 
     def _class_codes(self, pair: Pair) -> tuple[int, int]:
         if pair.actual_class is None:
@@ -368,12 +355,21 @@ class Ledger:
         output = OTHER_CLASS if pair.output_class is None else self._classes.of(pair.output_class)
         return output, self._classes.of(pair.actual_class)
 
+    def _summary_of(self, pair: Pair, delay: float) -> OutcomeSummary:
+        known = [self._classes.names[code] if code > OTHER_CLASS else None for code in self._class_codes(pair)]
+        return pair.summary(delay, class_counts(*known))
+
+    def _touch(self, code: int, times: npt.NDArray[np.int64]) -> None:
+        self._ring(code).touch(times, self.change)
+        self._changed[code] = self.change
+
     def _add_late(self, code: int, pairs: list[tuple[int, OutcomeSummary]]) -> None:
         def total(positions: npt.NDArray[np.intp]) -> TrafficSummary:
             return TrafficSummary(outcomes=OutcomeSummary.total(pairs[i][1] for i in positions.tolist()))
 
-        times = np.array([time for time, _ in pairs], np.int64)
-        self._ring(code).add(times, total, self._now())
+        times, ring, now = np.array([time for time, _ in pairs], np.int64), self._ring(code), self._now()
+        ring.expire(now)
+        ring.add(times, total, now)
         self._totals[code] = self._totals.get(code, TrafficSummary()) + total(np.arange(len(pairs)))
 
     def _hand_on(self, rows: int) -> None:

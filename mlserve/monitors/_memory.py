@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import uuid
 from collections import deque
-from collections.abc import Sequence
-from datetime import datetime, timedelta
+from collections.abc import Callable, Iterable, Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, final
 
 import attrs
@@ -15,7 +15,7 @@ from mlserve._buckets import MICROSECOND, Resolution, microseconds
 from mlserve.clocks import Clock, SystemClock, timestamps
 from mlserve.errors import InvalidArgumentError
 from mlserve.monitors._baselines import BaselineStore, as_input_sample, checked_predictions
-from mlserve.monitors._blocks import EPOCH
+from mlserve.monitors._blocks import EPOCH, NOT_HERE, RequestBlock, Waiting
 from mlserve.monitors._buffer import FOLD_EVERY, RequestBuffer
 from mlserve.monitors._inputs import as_drawn
 from mlserve.monitors._ledger import Ledger
@@ -37,6 +37,7 @@ from mlserve.records import (
     ModelMetrics,
     MonitorSnapshot,
     MonitorStatistics,
+    OutcomeEvent,
     PredictionSample,
 )
 from mlserve.schemas import feature_rows
@@ -90,7 +91,8 @@ class InMemoryModelMonitor(
         label_maturity: How long after a prediction its label is due; None to learn it from the labels that arrive,
             which tells too little while the slow ones are still out.
         input_bins: Bins in which inputs are counted once a version has a baseline, see ``ReferenceBins``.
-        source: Names this monitor in snapshots, unique over processes; None to draw one.
+        source: Names this monitor in snapshots, unique over processes and their restarts; None to draw one. A forked
+            child draws another.
         clock: Where "now" comes from.
         seed: For the sampling of inputs.
 
@@ -99,6 +101,7 @@ class InMemoryModelMonitor(
 
     Example:
         >>> from mlserve.clocks import ManualClock
+        >>> from mlserve.records import PredictionEvent
         >>> clock = ManualClock()
         >>> monitor = InMemoryModelMonitor(clock=clock)
         >>> monitor.record_prediction(PredictionEvent("a", "1", [1.0], 0, 2.0, clock.now()))
@@ -135,6 +138,8 @@ class InMemoryModelMonitor(
             raise InvalidArgumentError("recent_requests", recent_requests, f"at least {FEWEST_RECENT}")
         if label_maturity is not None and label_maturity < timedelta(0):
             raise InvalidArgumentError("label_maturity", label_maturity, "a timedelta of at least 0")
+        if source == "":
+            raise InvalidArgumentError("source", source, "a name", hint="Pass None to have one drawn.")
         self._input_bins = input_bins
         self._clock: Clock = clock if clock is not None else SystemClock()
         ledger = Ledger(
@@ -148,31 +153,41 @@ class InMemoryModelMonitor(
             seed=seed,
         )
         super().__init__(ledger, timestamps(self._clock), min(FOLD_EVERY, recent_requests // 2), seed)
-        self._source = uuid.uuid4().hex if source is None else source
+        if source is not None:
+            self._source = source
         self._baselines = BaselineStore()
         self._drift_events: deque[DriftEvent] = deque(maxlen=recent_events)
 
-    def record_labelled_prediction(
-        self, version_id: str, output: Any, actual: Any, *, predicted_at: datetime, labelled_at: datetime
-    ) -> bool:
-        """Count a prediction with its true value that were joined elsewhere, for example in a database.
+    def record_joined_outcomes(self, outcomes: Iterable[OutcomeEvent]) -> None:
+        """Count true values that were joined with their predictions elsewhere, for example in a database.
 
-        The prediction itself was counted by whoever made it; this adds its outcome only.
+        The predictions themselves were counted by whoever made them; this adds their outcomes only. Of a prediction
+        that was made here and still waits, it is the outcome. That each is told once is the caller's to see to.
 
         Args:
-            version_id: Who answered.
-            output: What it answered.
-            actual: What was true.
-            predicted_at: When it was answered; timezone-aware.
-            labelled_at: When the true value came; timezone-aware.
-
-        Returns:
-            False when the two cannot be compared; that is counted as a mismatched outcome.
+            outcomes: The pairs. Those that cannot be compared are counted as mismatched outcomes.
         """
-        time, delay = (predicted_at - EPOCH) // MICROSECOND, (labelled_at - predicted_at).total_seconds()
+        listed = list(outcomes)
+        elsewhere = {
+            one.prediction_id: Waiting(
+                NOT_HERE, one.model_version, one.output, (one.predicted_at - EPOCH) // MICROSECOND, one.arm, one.key
+            )
+            for one in listed
+        }
         with self._lock:
             self._fold()
-            return self._ledger.fold_pair(version_id, time, output, actual, max(0.0, delay))
+            self._ledger.fold_outcomes(
+                [(one.prediction_id, one.actual, one.timestamp.timestamp()) for one in listed], elsewhere
+            )
+
+    def forward_answers(self, to: Callable[[RequestBlock], None]) -> None:
+        """Hand on successful predictions to a store, some hundred at a time and without their inputs.
+
+        Args:
+            to: Called now and then by whoever records or reads, under the monitor's lock: it must be quick.
+        """
+        with self._lock:
+            self._ledger.answered = to
 
     @override
     def record_drift_event(self, event: DriftEvent) -> None:
@@ -191,10 +206,15 @@ class InMemoryModelMonitor(
         return self._metrics(version_id, window)
 
     @override
-    def cumulative_metrics(self) -> tuple[ModelMetrics, ...]:
+    def cumulative_metrics(self, *, with_merged: bool = True) -> tuple[ModelMetrics, ...]:
+        """All that was ever recorded, one ``ModelMetrics`` for each version, with ``window`` None.
+
+        Args:
+            with_merged: Whether what other monitors counted, and was merged here, is in it.
+        """
         with self._lock:
             self._fold()
-            totals = self._ledger.totals(self._ledger.merged.totals())
+            totals = self._ledger.totals(self._ledger.merged.totals() if with_merged else ())
             return tuple(summary.metrics(version_id, None) for version_id, summary in totals)
 
     @override
@@ -301,6 +321,7 @@ class InMemoryModelMonitor(
         """Counters since the monitor was built."""
         with self._lock:
             self._fold()
+            self._ledger.merged.forget_old(self._now())
             return attrs.evolve(
                 MonitorStatistics(**self._ledger.counts),
                 uncopied=self._copier.uncopied.value,
@@ -312,6 +333,12 @@ class InMemoryModelMonitor(
 
     # --------------------------------------------------------------------------------------------------- folding
 
+    @override
+    def _after_fork(self) -> None:
+        super()._after_fork()
+        # The parent goes on counting under the name it has.
+        self._source = uuid.uuid4().hex
+
     def _set_baseline(
         self,
         version_id: str,
@@ -320,7 +347,7 @@ class InMemoryModelMonitor(
         predictions: PredictionSample | None = None,
     ) -> None:
         self._baselines.set(version_id, metrics=metrics, inputs=inputs, predictions=predictions)
-        if inputs is not None and len(inputs.rows):
+        if inputs is not None and inputs.rows.size:
             bins = ReferenceBins.from_rows(inputs.rows, inputs.feature_names, self._input_bins)
             with self._lock:
                 self._fold()

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from itertools import islice
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any
 
 import attrs
 import numpy as np
 
 from mlserve.monitors._blocks import RequestBlock, Waiting
-from mlserve.monitors._windows import ClassPair, Label, OutcomeSummary
+from mlserve.monitors._windows import ClassRole, Label, OutcomeSummary
 from mlserve.numerics._sketches import LatencyHistogram, Moments
 
 
@@ -58,8 +59,8 @@ class PendingOutcomes:
         return self._waiting.get(prediction_id)
 
     def settle(self, prediction_id: str) -> None:
-        """A prediction that was found has its true value and waits no longer."""
-        del self._waiting[prediction_id]
+        """A prediction has its true value and waits no longer, if it did."""
+        self._waiting.pop(prediction_id, None)
         self._labelled[prediction_id] = None
         if len(self._labelled) > self._capacity:
             del self._labelled[next(iter(self._labelled))]
@@ -100,11 +101,8 @@ class Pair:
     output_class: Label | None
     actual_class: Label | None
 
-    def summary(self, delay: float) -> OutcomeSummary:
-        """What the pair alone adds up to; the delay in seconds."""
-        classes: dict[ClassPair, int] = {}
-        if self.actual_class is not None:
-            classes = {(self.output_class, self.actual_class): 1}
+    def summary(self, delay: float, classes: Mapping[ClassRole, int]) -> OutcomeSummary:
+        """What the pair alone adds up to; the delay in seconds, and the classes as far as they are told apart."""
         delays = LatencyHistogram.from_values([delay])
         if np.isnan(self.output) or np.isnan(self.actual):
             return OutcomeSummary(1, int(self.is_right), delays=delays, classes=classes)
@@ -141,7 +139,9 @@ def _class(value: Any) -> Label | None:
     if isinstance(value, (bool, np.bool_)):
         return bool(value)
     number = _number(value)
-    return int(number) if number.is_integer() else None
+    if not number.is_integer():
+        return None
+    return int(value) if isinstance(value, Integral) else int(number)  # a float cannot tell 2⁵³ from 2⁵³ + 1
 
 
 def _equal(output: Any, actual: Any) -> bool | None:

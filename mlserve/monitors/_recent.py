@@ -9,7 +9,16 @@ import numpy as np
 import numpy.typing as npt
 
 from mlserve.monitors._outcomes import Pair
-from mlserve.monitors._windows import NO_OUTCOMES, ClassPair, Label, OutcomeSummary, TrafficSummary
+from mlserve.monitors._windows import (
+    ANSWERED,
+    NO_OUTCOMES,
+    RIGHT,
+    TRUE,
+    ClassRole,
+    Label,
+    OutcomeSummary,
+    TrafficSummary,
+)
 from mlserve.numerics._sketches import LatencyHistogram, Moments
 
 SUCCESS = 0
@@ -134,27 +143,31 @@ class RecentRequests:
         output, actual = self._output[labelled], self._actual[labelled]
         numeric = ~(np.isnan(output) | np.isnan(actual))
         output, actual = output[numeric], actual[numeric]
-        error = output - actual
-        return OutcomeSummary(
-            labelled=labelled.size,
-            correct=int((self._label[labelled] == _RIGHT).sum()),
-            continuous=int(((output != np.floor(output)) | (actual != np.floor(actual))).sum()),
-            absolute_error=float(np.abs(error).sum()),
-            squared_error=float((error * error).sum()),
-            actual=Moments.of(actual),
-            delays=LatencyHistogram.from_bins(self._delay_bin[labelled]),
-            classes=self._classes(labelled, class_names),
-        )
+        with np.errstate(over="ignore", invalid="ignore"):  # numbers whose squares no float holds have infinite ones
+            error = output - actual
+            return OutcomeSummary(
+                labelled=labelled.size,
+                correct=int((self._label[labelled] == _RIGHT).sum()),
+                continuous=int(((output != np.floor(output)) | (actual != np.floor(actual))).sum()),
+                absolute_error=float(np.abs(error).sum()),
+                squared_error=float((error * error).sum()),
+                actual=Moments.of(actual),
+                delays=LatencyHistogram.from_bins(self._delay_bin[labelled]),
+                classes=self._classes(labelled, class_names),
+            )
 
-    def _classes(self, labelled: npt.NDArray[np.intp], names: Sequence[Label | None]) -> dict[ClassPair, int]:
+    def _classes(self, labelled: npt.NDArray[np.intp], names: Sequence[Label | None]) -> Counter[ClassRole]:
         output, actual = self._output_class[labelled], self._actual_class[labelled]
         known = actual != NO_CLASS
-        codes = output[known].astype(np.int64) * len(names) + actual[known]
-        distinct, counts = np.unique(codes, return_counts=True)
-        return {
-            (names[code // len(names)], names[code % len(names)]): count
-            for code, count in zip(distinct.tolist(), counts.tolist(), strict=True)
-        }
+        output, actual = output[known], actual[known]
+        classes: Counter[ClassRole] = Counter()
+        for role, codes in ((ANSWERED, output), (TRUE, actual), (RIGHT, actual[output == actual])):
+            counts = np.bincount(codes, minlength=len(names))
+            for code in np.flatnonzero(counts).tolist():
+                name = names[code]
+                if name is not None:
+                    classes[name, role] = int(counts[code])
+        return classes
 
     def _forget(self, rows: int) -> None:
         rows = min(rows, self.count)

@@ -57,12 +57,14 @@ class SampledRequests:
         outputs: What was answered.
         confidence: Of the answers, float64, NaN where there was none.
         is_all: Whether these are all requests of the window.
+        is_uniform: Whether each request of the window had the same chance to be drawn.
     """
 
     inputs: list[Any]
     outputs: list[Any]
     confidence: npt.NDArray[np.float64]
     is_all: bool
+    is_uniform: bool = True
 
 
 NO_REQUESTS = SampledRequests([], [], np.empty(0), True)

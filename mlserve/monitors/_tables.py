@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from types import NoneType
 from typing import Any, NamedTuple
 
 import attrs
@@ -11,14 +12,15 @@ import numpy as np
 import numpy.typing as npt
 
 from mlserve.errors import SnapshotFormatError
-from mlserve.monitors._windows import ClassPair, OutcomeSummary, TrafficSummary
+from mlserve.monitors._sparse import MOST_COUNTED, Columns, Counts, Integers, Mask, Sparse, checked_column, narrowed
+from mlserve.monitors._windows import RIGHT, ClassRole, OutcomeSummary, TrafficSummary
 from mlserve.numerics._sketches import LatencyHistogram, Moments
-
-Mask = npt.NDArray[np.bool_]
-Columns = dict[str, npt.NDArray[Any]]
 
 FOREVER = 0
 """The width of the one bucket that holds all that was ever recorded of a version."""
+
+LAST_MICROSECOND = 2**62
+"""No bucket ends later."""
 
 
 class BucketKey(NamedTuple):
@@ -29,87 +31,17 @@ class BucketKey(NamedTuple):
     number: int
 
 
-@attrs.frozen(eq=False)
-class Sparse:
-    """Counts of things within buckets: of each bucket only what occurred.
-
-    Attributes:
-        row: The bucket, int32, shape ``(n,)``.
-        keys: What was counted, one or two columns of codes, shape ``(n, n_keys)``, int32.
-        count: How often, int64.
-    """
-
-    row: npt.NDArray[np.int32]
-    keys: npt.NDArray[np.int32]
-    count: npt.NDArray[np.int64]
-
-    @classmethod
-    def of(cls, rows: Sequence[Iterable[tuple[tuple[int, ...], int]]], n_keys: int) -> Sparse:
-        """From (codes, count) of each bucket."""
-        listed = [(row, codes, count) for row, counted in enumerate(rows) for codes, count in counted]
-        return cls(
-            np.array([row for row, _, _ in listed], np.int32),
-            np.array([codes for _, codes, _ in listed], np.int32).reshape(-1, n_keys),
-            np.array([count for _, _, count in listed], np.int64),
-        )
-
-    @classmethod
-    def from_columns(cls, name: str, columns: Mapping[str, npt.NDArray[Any]], n_rows: int, n_keys: int) -> Sparse:
-        """From the columns of a snapshot, checked."""
-        row, keys, count = (columns[f"{name}_{part}"] for part in ("row", "keys", "count"))
-        n = len(row)
-        if keys.shape != (n, n_keys) or count.shape != (n,) or (n and not 0 <= row.min() <= row.max() < n_rows):
-            raise SnapshotFormatError(f"columns of {name} that do not fit each other")
-        return cls(row, keys, count)
-
-    def columns(self, name: str) -> Columns:
-        """As columns of a snapshot."""
-        return {f"{name}_row": self.row, f"{name}_keys": self.keys, f"{name}_count": self.count}
-
-    def only(self, mask: Mask) -> Sparse:
-        """Of some buckets, which are renumbered."""
-        kept = mask[self.row]
-        numbers = np.cumsum(mask, dtype=np.int32) - 1
-        return Sparse(numbers[self.row[kept]].astype(np.int32), self.keys[kept], self.count[kept])
-
-    def recoded(self, codes: Sequence[npt.NDArray[np.int32]]) -> Sparse:
-        """With other codes, one mapping a key."""
-        keys = [mapping[self.keys[:, index]] for index, mapping in enumerate(codes)]
-        return attrs.evolve(self, keys=np.stack(keys, axis=1) if self.row.size else self.keys)
-
-    @classmethod
-    def joined(cls, parts: Sequence[Sparse], sizes: Sequence[int]) -> Sparse:
-        """Of tables one below the other, with so many buckets each."""
-        offsets = np.cumsum([0, *sizes[:-1]])
-        return cls(
-            np.concatenate([part.row + np.int32(offset) for part, offset in zip(parts, offsets, strict=True)]),
-            np.concatenate([part.keys for part in parts]),
-            np.concatenate([part.count for part in parts]),
-        )
-
-    def histogram(self, mask: Mask) -> LatencyHistogram:
-        """The sum over some buckets, where the keys are bins."""
-        kept = mask[self.row]
-        bins = self.keys[kept, 0]
-        if not bins.size:
-            return LatencyHistogram()
-        counts = np.zeros(int(bins.max()) - int(bins.min()) + 1, np.int64)
-        np.add.at(counts, bins - bins.min(), self.count[kept])
-        return LatencyHistogram(int(bins.min()), counts)
-
-    def total(self, mask: Mask) -> Counter[tuple[int, ...]]:
-        """The sum over some buckets by codes."""
-        kept = mask[self.row]
-        total: Counter[tuple[int, ...]] = Counter()
-        for codes, count in zip(self.keys[kept].tolist(), self.count[kept].tolist(), strict=True):
-            total[tuple(codes)] += count
-        return total
-
-
 _FLOATS = ("latency_sum", "confidence_mean", "confidence_squares", "absolute_error", "squared_error", "actual_mean",
            "actual_squares")  # fmt: skip
+_NEVER_NEGATIVE = [index for index, name in enumerate(_FLOATS) if not name.endswith("mean")]
 _INTEGERS = ("confidence_count", "labelled", "correct", "continuous", "actual_count")
-_VOCABULARIES = ("versions", "kinds", "classes")
+_VOCABULARIES: dict[str, tuple[type, ...]] = {
+    "versions": (str, NoneType),
+    "kinds": (str,),
+    "classes": (str, int, bool),
+}
+_BINS = (-(2**15), 2**15)
+"""Bins of a ``LatencyHistogram`` are int16."""
 
 
 @attrs.frozen(eq=False)
@@ -121,8 +53,8 @@ class TrafficTable:
     Attributes:
         versions: Version ids that ``version`` refers to; None for requests without one.
         kinds: Kinds of failure that ``errors`` refers to.
-        classes: Labels that ``pairs`` refers to; None for a class that is not told apart.
-        version: Code of each bucket's version, int32, shape ``(n,)``.
+        classes: Labels that ``roles`` refers to.
+        version: Code of each bucket's version, shape ``(n,)``.
         width: Microseconds, int64.
         index: The bucket's number, int64.
         floats: Shape ``(n, 7)``.
@@ -130,13 +62,13 @@ class TrafficTable:
         latency: Bins of latencies.
         delays: Bins of label delays.
         errors: Kinds of failures.
-        pairs: Answered and true classes.
+        roles: Classes, and what they were.
     """
 
     versions: tuple[Any, ...]
     kinds: tuple[Any, ...]
     classes: tuple[Any, ...]
-    version: npt.NDArray[np.int32]
+    version: Integers
     width: npt.NDArray[np.int64]
     index: npt.NDArray[np.int64]
     floats: npt.NDArray[np.float64]
@@ -144,7 +76,7 @@ class TrafficTable:
     latency: Sparse
     delays: Sparse
     errors: Sparse
-    pairs: Sparse
+    roles: Sparse
 
     def __len__(self) -> int:
         return self.version.size
@@ -166,9 +98,16 @@ class TrafficTable:
             integers=np.array([_integers(summary) for summary in summaries], np.int64).reshape(-1, len(_INTEGERS)),
             latency=Sparse.of([_bins(summary.latency) for summary in summaries], 1),
             delays=Sparse.of([_bins(outcome.delays) for outcome in outcomes], 1),
-            errors=Sparse.of([[((kinds.code(k),), n) for k, n in summary.errors.items()] for summary in summaries], 1),
-            pairs=Sparse.of(
-                [[((classes.code(o), classes.code(a)), n) for (o, a), n in one.classes.items()] for one in outcomes], 2
+            errors=Sparse.of(
+                [([kinds.code(kind) for kind in summary.errors], [*summary.errors.values()]) for summary in summaries],
+                1,
+            ),
+            roles=Sparse.of(
+                [
+                    ([(classes.code(label), role) for label, role in one.classes], [*one.classes.values()])
+                    for one in outcomes
+                ],
+                2,
             ),
             versions=versions.names,
             kinds=kinds.names,
@@ -182,37 +121,34 @@ class TrafficTable:
         Raises:
             SnapshotFormatError: The columns do not fit each other.
         """
-        try:
-            vocabularies = {name: tuple(header[name]) for name in _VOCABULARIES}
-            version, width, index = (columns[name] for name in ("version", "width", "index"))
-            n = len(version)
-            table = cls(
-                **vocabularies,
-                version=version,
-                width=width,
-                index=index,
-                floats=columns["floats"],
-                integers=columns["integers"],
-                latency=Sparse.from_columns("latency", columns, n, 1),
-                delays=Sparse.from_columns("delays", columns, n, 1),
-                errors=Sparse.from_columns("errors", columns, n, 1),
-                pairs=Sparse.from_columns("pairs", columns, n, 2),
-            )
-        except (KeyError, TypeError) as error:
-            raise SnapshotFormatError(f"a column is missing ({error!r})") from error
-        shapes = (width.shape, index.shape, table.floats.shape, table.integers.shape)
-        if shapes != ((n,), (n,), (n, len(_FLOATS)), (n, len(_INTEGERS))):
-            raise SnapshotFormatError("columns of different length")
-        for codes, names in ((version, "versions"), (table.errors.keys, "kinds"), (table.pairs.keys, "classes")):
-            if codes.size and not 0 <= codes.min() <= codes.max() < len(vocabularies[names]):
-                raise SnapshotFormatError(f"codes that {names} does not have")
-        return table
+        words = {name: _words(header, name) for name in _VOCABULARIES}
+        version = checked_column(columns, "version", np.int32, (None,), (0, len(words["versions"])))
+        n = version.size
+        width = checked_column(columns, "width", np.int64, (n,), (0, LAST_MICROSECOND))
+        index = checked_column(columns, "index", np.int64, (n,))
+        if n and not np.abs(index.astype(np.float64) * width).max() < LAST_MICROSECOND:
+            raise SnapshotFormatError("a bucket at no time that there is")
+        floats = checked_column(columns, "floats", np.float64, (n, len(_FLOATS)))
+        if (floats[:, _NEVER_NEGATIVE] < 0).any():
+            raise SnapshotFormatError("negative sums")
+        return cls(
+            **words,
+            version=version,
+            width=width,
+            index=index,
+            floats=floats,
+            integers=checked_column(columns, "integers", np.int64, (n, len(_INTEGERS)), (0, MOST_COUNTED)),
+            latency=Sparse.from_columns("latency", columns, n, [_BINS]),
+            delays=Sparse.from_columns("delays", columns, n, [_BINS]),
+            errors=Sparse.from_columns("errors", columns, n, [(0, len(words["kinds"]))]),
+            roles=Sparse.from_columns("roles", columns, n, [(0, len(words["classes"])), (0, RIGHT + 1)]),
+        )
 
     def parts(self) -> tuple[dict[str, Any], Columns]:
         """Names and columns for a snapshot."""
         columns: Columns = {"version": self.version, "width": self.width, "index": self.index}
         columns |= {"floats": self.floats, "integers": self.integers}
-        for name in ("latency", "delays", "errors", "pairs"):
+        for name in ("latency", "delays", "errors", "roles"):
             columns |= getattr(self, name).columns(name)
         return {name: list(getattr(self, name)) for name in _VOCABULARIES}, columns
 
@@ -220,13 +156,6 @@ class TrafficTable:
         """The buckets' names."""
         columns = (self.version.tolist(), self.width.tolist(), self.index.tolist())
         return [BucketKey(self.versions[version], width, index) for version, width, index in zip(*columns, strict=True)]
-
-    def chosen(self, version_id: str | None, width: int, first: int, last: int) -> Mask:
-        """Which buckets of a width lie between two numbers; of one version, or of all where that is None."""
-        mask: Mask = (self.width == width) & (self.index >= first) & (self.index <= last)
-        if version_id is not None:
-            mask &= self.version == (self.versions.index(version_id) if version_id in self.versions else -1)
-        return mask
 
     def only(self, mask: Mask) -> TrafficTable:
         """Some of the buckets."""
@@ -240,7 +169,52 @@ class TrafficTable:
             latency=self.latency.only(mask),
             delays=self.delays.only(mask),
             errors=self.errors.only(mask),
-            pairs=self.pairs.only(mask),
+            roles=self.roles.only(mask),
+        )
+
+    def of_version(self, version_id: str | None) -> TrafficTable:
+        """The buckets of one version, or all where that is None."""
+        if version_id is None or self.versions == (version_id,):
+            return self
+        code = self.versions.index(version_id) if version_id in self.versions else -1
+        return self.only(self.version == code)
+
+    def in_order(self) -> TrafficTable:
+        """The same by width and number, so that a window is one slice, and in little memory: to be kept."""
+        order = np.lexsort((self.index, self.width))
+        numbers = np.empty_like(order)
+        numbers[order] = np.arange(order.size)
+        return attrs.evolve(
+            self,
+            version=narrowed(self.version[order]),
+            width=self.width[order],
+            index=self.index[order],
+            floats=self.floats[order],
+            integers=self.integers[order],
+            latency=self.latency.renumbered(numbers),
+            delays=self.delays.renumbered(numbers),
+            errors=self.errors.renumbered(numbers),
+            roles=self.roles.renumbered(numbers),
+        )
+
+    def window(self, width: int, first: int, last: int) -> TrafficTable:
+        """The buckets of a width between two numbers, of a table in order; a view."""
+        begin, end = self.width.searchsorted([width, width + 1]).tolist()
+        numbers = self.index[begin:end]
+        end = begin + int(numbers.searchsorted(last, "right"))
+        begin += int(numbers.searchsorted(first))
+        rows = slice(begin, max(begin, end))
+        return attrs.evolve(
+            self,
+            version=self.version[rows],
+            width=self.width[rows],
+            index=self.index[rows],
+            floats=self.floats[rows],
+            integers=self.integers[rows],
+            latency=self.latency.between(rows.start, rows.stop),
+            delays=self.delays.between(rows.start, rows.stop),
+            errors=self.errors.between(rows.start, rows.stop),
+            roles=self.roles.between(rows.start, rows.stop),
         )
 
     @classmethod
@@ -251,16 +225,16 @@ class TrafficTable:
         for name in _VOCABULARIES:
             vocabulary = _Vocabulary()
             codes[name] = [
-                np.array([vocabulary.code(word) for word in getattr(table, name)], np.int32) for table in tables
+                np.array([vocabulary.code(word) for word in getattr(table, name)], np.intp) for table in tables
             ]
             vocabularies[name] = vocabulary.names
         sizes = [len(table) for table in tables]
-        kinds = [table.errors.recoded([mapping]) for table, mapping in zip(tables, codes["kinds"], strict=True)]
-        pairs = [table.pairs.recoded([code, code]) for table, code in zip(tables, codes["classes"], strict=True)]
+        errors = [table.errors.recoded(code) for table, code in zip(tables, codes["kinds"], strict=True)]
+        roles = [table.roles.recoded(code) for table, code in zip(tables, codes["classes"], strict=True)]
         return cls(
             **vocabularies,
             version=np.concatenate(
-                [code[table.version] for table, code in zip(tables, codes["versions"], strict=True)], dtype=np.int32
+                [code[table.version] for table, code in zip(tables, codes["versions"], strict=True)]
             ),
             width=np.concatenate([table.width for table in tables]),
             index=np.concatenate([table.index for table in tables]),
@@ -268,26 +242,28 @@ class TrafficTable:
             integers=np.concatenate([table.integers for table in tables]),
             latency=Sparse.joined([table.latency for table in tables], sizes),
             delays=Sparse.joined([table.delays for table in tables], sizes),
-            errors=Sparse.joined(kinds, sizes),
-            pairs=Sparse.joined(pairs, sizes),
+            errors=Sparse.joined(errors, sizes),
+            roles=Sparse.joined(roles, sizes),
         )
 
-    def total(self, mask: Mask) -> TrafficSummary:
-        """What some of the buckets add up to."""
-        if not mask.any():
-            return TrafficSummary()
-        floats, integers = self.floats[mask], self.integers[mask]
+    @property
+    def has_answers(self) -> bool:
+        """Whether some bucket holds a prediction that was answered."""
+        return self.latency.row.size > 0
+
+    def total(self) -> TrafficSummary:
+        """What all buckets add up to."""
+        floats, integers = self.floats, self.integers
         sums = dict(zip(_FLOATS, floats.sum(axis=0).tolist(), strict=True))
         counts = dict(zip(_INTEGERS, integers.sum(axis=0).tolist(), strict=True))
-        classes: dict[ClassPair, int] = {
-            (self.classes[output], self.classes[actual]): count
-            for (output, actual), count in self.pairs.total(mask).items()
-        }
+        classes: Counter[ClassRole] = Counter()
+        for (code, role), count in self.roles.total().items():
+            classes[self.classes[code], role] += count  # True and 1 are two words, but one class
         return TrafficSummary(
-            latency=self.latency.histogram(mask),
+            latency=self.latency.histogram(),
             latency_sum=sums["latency_sum"],
             confidence=_moments(integers[:, 0], floats[:, 1], floats[:, 2]),
-            errors=Counter({self.kinds[kind]: count for (kind,), count in self.errors.total(mask).items()}),
+            errors=Counter({self.kinds[kind]: count for (kind,), count in self.errors.total().items()}),
             outcomes=OutcomeSummary(
                 labelled=counts["labelled"],
                 correct=counts["correct"],
@@ -295,10 +271,19 @@ class TrafficTable:
                 absolute_error=sums["absolute_error"],
                 squared_error=sums["squared_error"],
                 actual=_moments(integers[:, 4], floats[:, 5], floats[:, 6]),
-                delays=self.delays.histogram(mask),
+                delays=self.delays.histogram(),
                 classes=classes,
             ),
         )
+
+
+def _words(header: Mapping[str, Any], name: str) -> tuple[Any, ...]:
+    words = header.get(name)
+    if not isinstance(words, (list, tuple)) or any(type(word) not in _VOCABULARIES[name] for word in words):
+        raise SnapshotFormatError(f"no {name}, or such of an unknown type")
+    if len({(type(word), word) for word in words}) < len(words):
+        raise SnapshotFormatError(f"{name} that are told twice")
+    return tuple(words)
 
 
 class _Vocabulary:
@@ -334,10 +319,9 @@ def _integers(summary: TrafficSummary) -> tuple[int, ...]:
     return summary.confidence.count, outcomes.labelled, outcomes.correct, outcomes.continuous, outcomes.actual.count
 
 
-def _bins(histogram: LatencyHistogram) -> Iterable[tuple[tuple[int], int]]:
+def _bins(histogram: LatencyHistogram) -> tuple[npt.NDArray[np.intp], Counts]:
     filled = np.flatnonzero(histogram.counts)
-    counts = histogram.counts[filled].tolist()
-    return zip(((code,) for code in (filled + histogram.first_bin).tolist()), counts, strict=True)
+    return filled + histogram.first_bin, histogram.counts[filled]
 
 
 def _moments(
@@ -347,5 +331,6 @@ def _moments(
     count = int(counts.sum())
     if not count:
         return Moments()
-    mean = float((counts * means).sum() / count)
-    return Moments(count, mean, float(squares.sum() + (counts * (means - mean) ** 2).sum()))
+    with np.errstate(over="ignore", invalid="ignore"):  # what no float holds is infinite
+        mean = float((counts * means).sum() / count)
+        return Moments(count, mean, float(squares.sum() + (counts * (means - mean) ** 2).sum()))

@@ -15,8 +15,10 @@ from mlserve.records import ClassMetrics, ModelMetrics, QualityMetrics
 from mlserve.records._monitoring import fault_count
 
 Label: TypeAlias = str | int | bool
-ClassPair: TypeAlias = tuple[Label | None, Label | None]
-"""Answered and true class; None for one that is not told apart."""
+ClassRole: TypeAlias = tuple[Label, int]
+"""A class, and what it was: ``ANSWERED``, ``TRUE``, or both at once, ``RIGHT``."""
+
+ANSWERED, TRUE, RIGHT = range(3)
 
 
 @attrs.frozen
@@ -31,7 +33,8 @@ class OutcomeSummary:
         squared_error: Σ(output − actual)² over pairs of numbers.
         actual: Moments of the true values over pairs of numbers.
         delays: From prediction to outcome, counted in seconds.
-        classes: Pairs of classes.
+        classes: How often each class was answered, was true, and both. Not which class was taken for which: of 256
+            classes a bucket could hold 65 536 such pairs.
     """
 
     labelled: int = 0
@@ -41,7 +44,7 @@ class OutcomeSummary:
     squared_error: float = 0.0
     actual: Moments = Moments()
     delays: LatencyHistogram = LatencyHistogram()
-    classes: Mapping[ClassPair, int] = attrs.field(factory=dict)
+    classes: Mapping[ClassRole, int] = attrs.field(factory=dict)
 
     def __add__(self, other: OutcomeSummary) -> OutcomeSummary:
         return OutcomeSummary.total((self, other))
@@ -52,7 +55,7 @@ class OutcomeSummary:
         listed = [summary for summary in summaries if summary.labelled]
         if len(listed) < 2:
             return listed[0] if listed else NO_OUTCOMES
-        classes: Counter[ClassPair] = Counter()
+        classes: Counter[ClassRole] = Counter()
         for summary in listed:
             classes.update(summary.classes)
         return cls(
@@ -75,23 +78,19 @@ class OutcomeSummary:
         """By class, the commonest first; nothing for a regressor."""
         if self.is_regression:
             return ()
-        right: Counter[Label | None] = Counter()
-        answered: Counter[Label | None] = Counter()
-        true: Counter[Label | None] = Counter()
-        for (output, actual), count in self.classes.items():
-            answered[output] += count
-            true[actual] += count
-            if output == actual:
-                right[output] += count
-        labels = [label for label in answered | true if label is not None]
-        labels.sort(key=lambda label: (-true[label], str(label)))
-        return tuple(_class_metrics(label, right[label], answered[label], true[label]) for label in labels)
+        counts = Counter(self.classes)
+        labels = sorted({label for label, _ in counts}, key=lambda label: (-counts[label, TRUE], str(label)))
+        return tuple(
+            _class_metrics(label, counts[label, RIGHT], counts[label, ANSWERED], counts[label, TRUE])
+            for label in labels
+        )
 
     def quality(self, predictions: int) -> QualityMetrics:
         """The public record of these pairs among so many successful predictions."""
         is_regression, numbers = self.is_regression, self.actual.count
         has_errors = is_regression and numbers > 0
         spread = self.actual.sum_of_squares
+        unexplained = self.squared_error / spread if is_regression and spread > 0 else math.nan
         return QualityMetrics(
             prediction_count=predictions,
             labelled_count=self.labelled,
@@ -99,12 +98,24 @@ class OutcomeSummary:
             accuracy=self.correct / self.labelled if self.labelled and not is_regression else None,
             mean_absolute_error=self.absolute_error / numbers if has_errors else None,
             root_mean_squared_error=math.sqrt(self.squared_error / numbers) if has_errors else None,
-            r2=1 - self.squared_error / spread if is_regression and spread > 0 else None,
+            r2=1 - unexplained if math.isfinite(unexplained) else None,
             classes=self.class_metrics,
         )
 
 
 NO_OUTCOMES = OutcomeSummary()
+
+
+def class_counts(output: Label | None, actual: Label | None) -> dict[ClassRole, int]:
+    """What one labelled prediction adds to ``OutcomeSummary.classes``; None for a class that is not told apart."""
+    counts: dict[ClassRole, int] = {}
+    if output is not None:
+        counts[output, ANSWERED] = 1
+    if actual is not None:
+        counts[actual, TRUE] = 1
+        if output == actual:
+            counts[actual, RIGHT] = 1
+    return counts
 
 
 def _class_metrics(label: Label, right: int, answered: int, true: int) -> ClassMetrics:

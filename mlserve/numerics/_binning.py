@@ -52,6 +52,12 @@ class FeatureBins:
     categories: tuple[Any, ...] | None = None
     rarer: frozenset[Any] = frozenset()
     is_time: bool = False
+    # What follows as many edges; nothing follows the last.
+    _ends: npt.NDArray[np.float64] = attrs.field(init=False)
+
+    @_ends.default
+    def _default_ends(self) -> npt.NDArray[np.float64]:
+        return np.append(() if self.edges is None else self.edges, np.nan)
 
     @property
     def size(self) -> int:
@@ -69,8 +75,9 @@ class FeatureBins:
         """
         if self.edges is not None:
             numbers = _as_times(values) if self.is_time else _as_numbers(values)
+            below = self.edges.searchsorted(numbers)
             # Twice the edges below it, and one more where it is an edge itself.
-            found = np.searchsorted(self.edges, numbers, "left") + np.searchsorted(self.edges, numbers, "right")
+            found: npt.NDArray[np.intp] = 2 * below + (self._ends[below] == numbers)
             found[np.isnan(numbers)] = self.size - 1
             return found
         assert self.categories is not None
@@ -97,6 +104,7 @@ class ReferenceBins:
         n_bins: B.
         digest: Tells these bins from any others.
         reference_counts: How many rows of the reference fall in each cell, int64, shape ``(size,)``.
+        starts: Where each feature's cells begin among all, shape ``(n_features + 1,)``; last, where they end.
 
     Example:
         >>> import numpy as np
@@ -112,6 +120,11 @@ class ReferenceBins:
     n_bins: int
     digest: str
     reference_counts: Counts
+    starts: npt.NDArray[np.intp] = attrs.field(init=False)
+
+    @starts.default
+    def _default_starts(self) -> npt.NDArray[np.intp]:
+        return np.concatenate([[0], np.cumsum([feature.size for feature in self.features], dtype=np.intp)])
 
     @classmethod
     def from_rows(
@@ -139,12 +152,7 @@ class ReferenceBins:
     @property
     def size(self) -> int:
         """Number of cells of all features together."""
-        return sum(feature.size for feature in self.features)
-
-    @property
-    def starts(self) -> npt.NDArray[np.intp]:
-        """Where each feature's cells begin among all, shape ``(n_features + 1,)``; last, where they end."""
-        return np.concatenate([[0], np.cumsum([feature.size for feature in self.features], dtype=np.intp)])
+        return int(self.starts[-1])
 
     def count(self, rows: npt.NDArray[Any], weights: npt.NDArray[np.int64] | None = None) -> Counts:
         """How many rows fall in each cell.
@@ -161,17 +169,18 @@ class ReferenceBins:
         """
         if rows.ndim != 2 or rows.shape[1] != len(self.features):
             raise InvalidArgumentError("rows", rows.shape, f"(n_samples, {len(self.features)})")
-        counts = np.zeros(self.size, np.int64)
-        for index, start in enumerate(self.starts[:-1].tolist()):
-            feature = self.features[index]
-            found = np.bincount(feature.cells(rows[:, index]), weights, feature.size)
-            counts[start : start + feature.size] = np.rint(found)
-        return counts
+        cells = np.empty((len(self.features), len(rows)), np.intp)
+        columns = np.ascontiguousarray(rows.T)
+        for feature, start, column, found in zip(self.features, self.starts.tolist(), columns, cells, strict=False):
+            np.add(feature.cells(column), start, out=found)
+        if weights is None:
+            return np.bincount(cells.ravel(), minlength=self.size)
+        # Sums of float64 are exact up to 2⁵³.
+        return np.rint(np.bincount(cells.ravel(), np.tile(weights, len(cells)), self.size)).astype(np.int64)
 
     def of(self, index: int, counts: Counts) -> Counts:
         """The part of ``counts`` that belongs to one feature."""
-        starts = self.starts
-        return counts[starts[index] : starts[index + 1]]
+        return counts[self.starts[index] : self.starts[index + 1]]
 
 
 def binned_ks_statistic(reference_counts: npt.ArrayLike, current_counts: npt.ArrayLike) -> tuple[float, int]:

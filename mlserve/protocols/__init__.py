@@ -5,9 +5,10 @@ method then fails when the class is used, not later with a silent None. Each doc
 """
 
 from mlserve.clocks import Clock
-from mlserve.protocols._models import Classifier, Regressor
+from mlserve.protocols._models import AsyncPredictor, BatchPredictor, Classifier, Regressor, SupportsWarmUp
 from mlserve.protocols._monitors import (
     BaselineMonitor,
+    BlockMonitor,
     CumulativeMonitor,
     DeferringMonitor,
     EventMonitor,
@@ -22,10 +23,14 @@ from mlserve.protocols._repositories import (
     VersionDescriber,
     WritableModelRepository,
 )
+from mlserve.protocols._routing import Router
 from mlserve.protocols._service import PredictionService
 
 __all__ = [
+    "AsyncPredictor",
     "BaselineMonitor",
+    "BatchPredictor",
+    "BlockMonitor",
     "Classifier",
     "Clock",
     "CumulativeMonitor",
@@ -39,6 +44,8 @@ __all__ = [
     "PredictionMonitor",
     "PredictionService",
     "Regressor",
+    "Router",
+    "SupportsWarmUp",
     "VersionDescriber",
     "WritableModelRepository",
 ]

@@ -202,11 +202,13 @@ class MergeableMonitor(Protocol):
         """Add another monitor's counts to what this one answers from.
 
         The newest snapshot of a source replaces the ones before; an older one, the same one again, and one of this
-        monitor itself change nothing and are counted. Counts then are those of one monitor that saw all traffic;
-        quantiles and D are within their stated error.
+        monitor itself change nothing and are counted. Counts then are those of one monitor that saw all traffic, in a
+        window rounded outward to whole buckets; quantiles and D are within their stated error. What a snapshot says
+        replaces nothing that this monitor recorded itself.
 
         Raises:
-            SnapshotFormatError: It is no snapshot, or damaged; nothing was merged.
+            InvalidArgumentError: It is no ``MonitorSnapshot``.
+            SnapshotFormatError: Its columns do not fit each other; nothing was merged.
         """
         ...
 
@@ -232,6 +234,30 @@ class EventMonitor(Protocol):
 
         Raises:
             InvalidArgumentError: ``after`` or ``limit`` is negative.
+        """
+        ...
+
+
+@runtime_checkable
+class BlockMonitor(Protocol):
+    """A monitor that can take many predictions at once."""
+
+    @abstractmethod
+    def record_block(
+        self,
+        model_version: str,
+        rows: Sequence[tuple[str, Any, Any, float, str | None, str | None]],
+        timestamp: float,
+        confidences: Sequence[float | None] | None,
+    ) -> None:
+        """The same as ``record_prediction`` of as many events, made together by one version.
+
+        Args:
+            model_version: Id of the version.
+            rows: Of each prediction its id, the input, the output, the processing time in milliseconds, the arm or
+                None, the key or None. Inputs and outputs belong to the caller: copy what is kept.
+            timestamp: Seconds since 1970-01-01 UTC, of all.
+            confidences: In [0, 1] or None, one for each; None where no answer has one.
         """
         ...
 

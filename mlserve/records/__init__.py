@@ -24,6 +24,7 @@ from mlserve.records._serving import (
     HealthCheck,
     HealthState,
     HealthStatus,
+    Route,
     ServerStatistics,
     ServingResult,
 )
@@ -78,6 +79,7 @@ __all__ = [
     "PredictionEvent",
     "PredictionSample",
     "QualityMetrics",
+    "Route",
     "ServerStatistics",
     "ServingResult",
     "Stage",

@@ -241,12 +241,16 @@ class InputSample:
             reservoir in ``rows``, the counts of all in ``cell_counts``.
         statistic_error_bound: By how much a KS statistic computed from it may differ from that of all inputs of the
             window: 0 where these are all; 1/B where they are binned; for a reservoir of n, √(ln(40)/(2n)), which holds
-            with a probability of 95 %.
+            with a probability of 95 %; both together where inputs were thinned before they were binned, n being
+            ``effective_rows``; 1 where nothing is known.
         unusable_count: Inputs left out because they are no row of this width.
         bins: The cells in which the inputs were counted; None where they were not.
-        cell_counts: How many inputs of the window fell in each cell of ``bins``, int64; None without bins. Where inputs
-            were thinned before they were counted, an estimate without bias.
+        cell_counts: How many inputs fell in each cell of ``bins``, int64; None without bins. Of the window, rounded
+            outward to whole buckets: minutes within the last hour, hours within 48, days beyond. Where inputs were
+            thinned before they were counted, an estimate without bias.
         counted_rows: Inputs that were looked at to count so.
+        effective_rows: As many inputs drawn evenly would tell as much: ``counted_rows``, or fewer where some stand for
+            more inputs than others.
     """
 
     rows: npt.NDArray[Any]
@@ -258,6 +262,7 @@ class InputSample:
     bins: ReferenceBins | None = None
     cell_counts: npt.NDArray[np.int64] | None = None
     counted_rows: int = 0
+    effective_rows: int = 0
 
     def __attrs_post_init__(self) -> None:
         try:

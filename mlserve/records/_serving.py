@@ -114,6 +114,19 @@ build_result = cast("type[ServingResult[Any]]", DraftResult)
 """Builds a ``ServingResult`` at a third of the cost of its constructor; takes all eight fields by position."""
 
 
+@attrs.frozen
+class Route:
+    """Where a request goes.
+
+    Attributes:
+        version_id: The version.
+        arm: The part of a rollout that the request falls in, or None.
+    """
+
+    version_id: str
+    arm: str | None = None
+
+
 class HealthState(StrEnum):
     """The state of a server as a whole."""
 
@@ -194,14 +207,22 @@ class HealthStatus:
 
 @attrs.frozen
 class ServerStatistics:
-    """Counters of one server since it was built. ``accepted == answered + cancelled + in_flight`` at rest.
+    """Counters of one server since it was built. ``accepted == answered + shed + cancelled + in_flight`` at rest.
 
     Attributes:
-        accepted: Calls taken in.
-        answered: Calls answered, failures included.
+        accepted: Requests taken in; each input of ``predict_many`` is one.
+        answered: Requests answered, failures included.
         failed: Of the answered, those without success.
+        degraded: Of the answered, those that a fallback answered.
+        shed: Requests refused because too many were under way or waiting.
         cancelled: Awaiting callers that went away, and calls left by an exception that is no ``Exception``.
-        in_flight: Calls not answered yet.
+        in_flight: Requests not answered yet.
+        timed_out: Of the failed, those that were not answered in time.
+        batches: Calls of models that answered more than one request.
+        batched: Requests answered by them.
+        fallback_errors: Fallbacks that could not answer either.
+        router_errors: Requests whose router raised or chose what is no version; the latest version answered.
+        breakers: State of each loaded version's circuit breaker, where there are breakers.
         leases: Calls holding a model, by version id.
         loads: Models loaded.
         load_failures: Loads that failed.
@@ -215,8 +236,16 @@ class ServerStatistics:
     accepted: int = 0
     answered: int = 0
     failed: int = 0
+    degraded: int = 0
+    shed: int = 0
     cancelled: int = 0
     in_flight: int = 0
+    timed_out: int = 0
+    batches: int = 0
+    batched: int = 0
+    fallback_errors: int = 0
+    router_errors: int = 0
+    breakers: Mapping[str, str] = attrs.field(factory=FrozenMapping)
     leases: Mapping[str, int] = attrs.field(factory=FrozenMapping)
     loads: int = 0
     load_failures: int = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import struct
 import zlib
 from collections.abc import Mapping
@@ -14,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from typing_extensions import override
 
-from mlserve.errors import SnapshotFormatError
+from mlserve.errors import InvalidArgumentError, SnapshotFormatError
 from mlserve.records._values import FrozenMapping, aware, to_utc
 
 FORMAT = 1
@@ -30,11 +31,24 @@ _DTYPES = frozenset({"<i2", "<i4", "<i8", "<f8"})
 
 
 def _columns(value: Mapping[str, npt.NDArray[Any]]) -> FrozenMapping[str, npt.NDArray[Any]]:
-    return FrozenMapping(value)
+    columns = {name: column.view() for name, column in value.items()}
+    for column in columns.values():
+        column.flags.writeable = False
+    return FrozenMapping(columns)
 
 
 def _header(value: Mapping[str, Any]) -> FrozenMapping[str, Any]:
     return FrozenMapping(value)
+
+
+def _named(_instance: object, attribute: Any, value: Any) -> None:
+    if not isinstance(value, str) or not value:
+        raise InvalidArgumentError(attribute.name, value, "a non-empty string")
+
+
+def _numbered(_instance: object, attribute: Any, value: Any) -> None:
+    if type(value) is not int or value < 0:
+        raise InvalidArgumentError(attribute.name, value, "a whole number, at least 0")
 
 
 @attrs.frozen(eq=False, repr=False, kw_only=True)
@@ -56,9 +70,9 @@ class MonitorSnapshot:
         columns: The counts, by name; read-only.
     """
 
-    source: str
-    sequence: int
-    after: int
+    source: str = attrs.field(validator=_named)
+    sequence: int = attrs.field(validator=_numbered)
+    after: int = attrs.field(validator=_numbered)
     taken_at: datetime = attrs.field(converter=to_utc, validator=aware)
     header: Mapping[str, Any] = attrs.field(converter=_header)
     columns: Mapping[str, npt.NDArray[Any]] = attrs.field(converter=_columns)
@@ -88,25 +102,27 @@ class MonitorSnapshot:
         Raises:
             SnapshotFormatError: These are no such bytes, they were damaged, or a newer mlserve wrote them.
         """
-        if len(data) < _PREFIX.size or data[: len(MAGIC)] != MAGIC:
+        if not isinstance(data, (bytes, bytearray)) or len(data) < _PREFIX.size or data[: len(MAGIC)] != MAGIC:
             raise SnapshotFormatError("bytes that MonitorSnapshot.to_bytes did not write")
         _, version, checksum = _PREFIX.unpack_from(data)
         if version > FORMAT:
             raise SnapshotFormatError(f"format {version} is newer than {FORMAT}, the newest this mlserve knows")
+        if version < 1:
+            raise SnapshotFormatError(f"there is no format {version}")
         packed = data[_PREFIX.size :]
         if zlib.crc32(packed) != checksum:
             raise SnapshotFormatError("damaged: the checksum differs")
         try:
             return cls._unpacked(packed)
-        except (KeyError, ValueError, TypeError, struct.error, zlib.error) as error:
+        except (LookupError, ValueError, TypeError, ArithmeticError, RecursionError, struct.error, zlib.error) as error:
             raise SnapshotFormatError(f"not the structure of a snapshot ({error!r})") from error
 
     @classmethod
     def _unpacked(cls, packed: bytes) -> MonitorSnapshot:
         unpacker = zlib.decompressobj()
         body = unpacker.decompress(packed, LARGEST)
-        if not unpacker.eof:
-            raise ValueError(f"cut off, or more than {LARGEST} bytes")
+        if not unpacker.eof or unpacker.unused_data:
+            raise ValueError(f"cut off, more than {LARGEST} bytes, or followed by others")
         (length,) = _LENGTH.unpack_from(body)
         position = _LENGTH.size + length
         described = json.loads(body[_LENGTH.size : position])
@@ -114,9 +130,15 @@ class MonitorSnapshot:
         for name, dtype, shape in described["columns"]:
             if dtype not in _DTYPES:
                 raise ValueError(f"a column of dtype {dtype}")
-            count = int(np.prod(shape, dtype=np.int64))
-            columns[name] = np.frombuffer(body, dtype, count, position).reshape(shape)
-            position += columns[name].nbytes
+            if type(name) is not str or any(type(size) is not int or size < 0 for size in shape):
+                raise ValueError(f"a column {name!r} of shape {shape!r}")
+            count = math.prod(shape)
+            # Of nothing there may be none left to read.
+            flat = np.frombuffer(body, dtype, count, position) if count else np.empty(0, dtype)
+            columns[name] = flat.reshape(shape)
+            position += flat.nbytes
+        if position != len(body):
+            raise ValueError("more bytes than its columns have")
         return cls(
             source=described["source"],
             sequence=described["sequence"],

@@ -106,10 +106,14 @@ class HistoryEntry:
 
     Attributes:
         generation: The repository's generation after the change.
-        action: ``"register"``, ``"activate"``, ``"retire"``, ``"rollback"`` or ``"alias"``.
+        action: ``"register"``, ``"activate"``, ``"retire"``, ``"rollback"`` or ``"alias"``; a repository on disk also
+            has ``"pin"``, ``"unpin"``, ``"collect"`` and ``"discard"``.
         version_id: The version it concerned; for a rollback, the version that serves afterwards.
         at: When; UTC.
         detail: What else to know, for example the alias set or the version left by a rollback.
+        actor: Who made it, where the repository keeps that; else empty.
+        reason: Why, where somebody said.
+        evidence: What the decision stood on, by name, where somebody said; immutable.
     """
 
     generation: int
@@ -117,3 +121,6 @@ class HistoryEntry:
     version_id: str
     at: datetime = attrs.field(converter=to_utc, validator=aware)
     detail: str = ""
+    actor: str = ""
+    reason: str = ""
+    evidence: Mapping[str, Any] = attrs.field(factory=FrozenMapping, hash=False)

@@ -55,6 +55,7 @@ class VersionCache:
         policy: What stays, and how the latest is followed.
         load: From a version to all that a request needs; may be slow and may raise anything.
         clock: For times of refresh and retry.
+        pinned: Ids of versions that stay, because a router may choose them.
     """
 
     def __init__(
@@ -63,10 +64,12 @@ class VersionCache:
         policy: CachePolicy,
         load: Callable[[ModelVersion], LoadedVersion],
         clock: Clock,
+        pinned: Callable[[], frozenset[str]] = frozenset,
     ) -> None:
         self._repository = repository
         self._policy = policy
         self._load = load
+        self._pinned = pinned
         self._monotonic = clock.monotonic
         self.observed: Any = observed(repository)
         self._interval = policy.refresh_seconds if isinstance(self.observed, NeverChanges) else float("inf")
@@ -115,6 +118,13 @@ class VersionCache:
             return self._follow()
         finally:
             self._following.release()
+
+    def fresh(self, now: float) -> LoadedVersion | None:
+        """The version that answers when none is named, if that need not be asked again."""
+        current = self.current
+        if current is None or self.observed.generation != current.generation or now >= current.expires:
+            return None
+        return current.loaded
 
     def refresh(self) -> LoadedVersion:
         """Ask the repository now and wait for the latest version to be loaded, however long it takes."""
@@ -305,7 +315,7 @@ class VersionCache:
             if self._closed:
                 return  # those who wait for it still get it, and nobody else
             self._loaded[loaded.id] = loaded
-            current, crowded = self.current, len(self._loaded) > self._policy.max_loaded
+            current, crowded = self.current, self._is_crowded()
         _log.info("version %s is loaded", loaded.id)
         if current is not None and self._target == loaded.id:
             self._settle(loaded, current.generation)
@@ -341,12 +351,17 @@ class VersionCache:
     def _choose_what_stays(self) -> None:
         try:
             active = self._repository.get_active_versions(self._policy.keep_active)
-            self._keep = frozenset(version.id for version in active)
+            self._keep = frozenset(version.id for version in active) | self._pinned()
         except Exception:
             # The choice made before still holds; the next load asks again.
             with self._lock:
                 self.counts["repository_errors"] += 1
             _log.warning("the repository could not be asked which versions are active", exc_info=True)
+
+    def _is_crowded(self) -> bool:
+        limit = self._policy.max_bytes
+        too_large = limit is not None and sum(loaded.size_bytes for loaded in self._loaded.values()) > limit
+        return too_large or len(self._loaded) > self._policy.max_loaded
 
     def sweep(self, arriving: LoadedVersion | None = None) -> None:
         """Drop the models that need not stay, except those in use: they go when their last request ends.
@@ -355,7 +370,7 @@ class VersionCache:
             arriving: A model just loaded, whose callers have not taken their leases yet.
         """
         with self._lock:
-            crowded = len(self._loaded) > self._policy.max_loaded
+            crowded = self._is_crowded()
             current = self.current
             serving = current.loaded if current is not None else None
             for loaded in list(self._loaded.values()):
@@ -364,7 +379,7 @@ class VersionCache:
                     continue
                 # Marked first and looked at then: a request that ends in between sees the mark, or is seen to end.
                 loaded.evicting = True
-                if not loaded.leases and loaded is not arriving:
+                if not loaded.leases and not loaded.holds and loaded is not arriving:
                     del self._loaded[loaded.id]
                     self.counts["evictions"] += 1
                     _log.info("version %s is evicted", loaded.id)

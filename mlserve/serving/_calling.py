@@ -36,7 +36,11 @@ class Caller:
 
     def call(self, loaded: LoadedVersion, input: Any) -> Any:
         """Check an input and answer it, on this thread."""
-        value = loaded.call(checked(loaded.check, input))
+        return self.call_checked(loaded, checked(loaded.check, input))
+
+    def call_checked(self, loaded: LoadedVersion, checked: Any) -> Any:
+        """Answer an input that was checked, on this thread."""
+        value = loaded.call(checked)
         return self.loop.run(value) if loaded.is_async or type(value) is CoroutineType else value
 
     async def acall(self, loaded: LoadedVersion, checked: Any) -> Any:
@@ -45,16 +49,26 @@ class Caller:
             return await loaded.call(checked)
         average = loaded.average_ms
         if average is not None and average <= self._inline_below_ms:
-            value, took_ms = self._timed(loaded, checked)
+            value = self.timed(loaded, lambda: loaded.call(checked))
         else:
-            value, took_ms = await to_thread(self._timed, loaded, checked)
-        loaded.average_ms = took_ms if average is None else average + AVERAGE_WEIGHT * (took_ms - average)
+            value = await to_thread(self._held, loaded, checked)
         return await value if type(value) is CoroutineType else value
 
-    def _timed(self, loaded: LoadedVersion, checked: Any) -> tuple[Any, float]:
+    def _held(self, loaded: LoadedVersion, checked: Any) -> Any:
+        # The caller may be cancelled; the model must stay until the call ends.
+        loaded.holds.append(self)
+        try:
+            return self.timed(loaded, lambda: loaded.call(checked))
+        finally:
+            loaded.holds.pop()
+
+    def timed(self, loaded: LoadedVersion, call: Callable[[], Any]) -> Any:
+        """Make a call and learn how long this version takes."""
         begun = self._monotonic()
         try:
-            value = loaded.call(checked)
+            value = call()
         except StopIteration as error:  # a future cannot carry it: the caller would wait for ever
             raise RuntimeError("the model raised StopIteration") from error
-        return value, (self._monotonic() - begun) * 1000.0
+        took_ms, average = (self._monotonic() - begun) * 1000.0, loaded.average_ms
+        loaded.average_ms = took_ms if average is None else average + AVERAGE_WEIGHT * (took_ms - average)
+        return value

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, final
 
 import attrs
 import numpy as np
 
 from mlserve.errors import InvalidInputError, PredictionExceptionError, UnsupportedModelError
-from mlserve.protocols import Classifier, Regressor
+from mlserve.protocols import BatchPredictor, Classifier, Regressor
 from mlserve.records import Task, VersionDescription
+from mlserve.serving._tables import answers_of_each, is_frame, many_by_argmax, many_by_both, many_by_predict
 
 ARGMAX_IS_PREDICT = frozenset(
     {
@@ -70,6 +71,11 @@ class Adapter:
         takes_rows: Whether it goes through rows of a table; else the input is passed as it came.
         has_confidence: See ``call``.
         is_async: See ``call``.
+        call_many: From several inputs to as many answers by one call of the model, each as ``call`` gives it; None
+            where the model answers one at a time.
+        is_pure: Whether a call may be made again without doing anything twice: declared by the model's ``is_pure``, or
+            by being an estimator of scikit-learn's kind.
+        takes_frames: Whether the model was fitted on a frame and selects columns by name.
     """
 
     call: Callable[[Any], Any]
@@ -77,6 +83,9 @@ class Adapter:
     takes_rows: bool = False
     has_confidence: bool = False
     is_async: bool = False
+    call_many: Callable[[Sequence[Any]], list[Any]] | None = None
+    is_pure: bool = False
+    takes_frames: bool = False
 
 
 def adapt(model: Any, description: VersionDescription | None, predictor: Callable[[Any, Any], Any] | None) -> Adapter:
@@ -100,6 +109,8 @@ def adapt(model: Any, description: VersionDescription | None, predictor: Callabl
             f"{model.__name__} is a class, not a trained model.",
             hint=f"Register an instance: {model.__name__}().fit(…).",
         )
+    if isinstance(model, BatchPredictor):
+        return _adapt_batches(model)
     if isinstance(model, Regressor) and callable(model.predict):
         return _adapt_rows(model, None if description is None else description.task)
     if callable(model):
@@ -109,6 +120,20 @@ def adapt(model: Any, description: VersionDescription | None, predictor: Callabl
         f"{_name(model)} has no predict method and is not callable.",
         hint="Register a Classifier, a Regressor or a callable, or give the server predictor=.",
     )
+
+
+def _adapt_batches(model: BatchPredictor[Any, Any]) -> Adapter:
+    def call_many(inputs: Sequence[Any]) -> list[Any]:
+        return answers_of_each(model.predict_batch(inputs), len(inputs))
+
+    def call(input: Any) -> Any:
+        return call_many([input])[0]
+
+    return Adapter(call, "batch predictor", call_many=call_many, is_pure=_is_pure(model))
+
+
+def _is_pure(model: Any) -> bool:
+    return bool(getattr(model, "is_pure", hasattr(model, "__sklearn_tags__")))
 
 
 def _adapt_rows(model: Any, task: Task | None) -> Adapter:
@@ -121,11 +146,16 @@ def _adapt_rows(model: Any, task: Task | None) -> Adapter:
         return Adapter(_async_rows(predict, to_rows), name, takes_rows=True, is_async=True)
     # With several outputs there are several probabilities, and no one confidence.
     has_outputs = isinstance(getattr(model, "classes_", None), list)
+    shared: dict[str, Any] = {"kind": name, "takes_rows": True, "is_pure": _is_pure(model)}
+    shared["takes_frames"] = getattr(model, "feature_names_in_", None) is not None
     if not is_classifier or has_outputs or not callable(getattr(model, "predict_proba", None)):
-        return Adapter(lambda input: _only(predict(to_rows(input))), name, takes_rows=True)
+        return Adapter(
+            lambda input: _only(predict(to_rows(input))), call_many=many_by_predict(model, to_rows), **shared
+        )
+    shared["has_confidence"] = True
     if _argmax_is_predict(model):
-        return Adapter(_by_argmax(model, to_rows), name, takes_rows=True, has_confidence=True)
-    return Adapter(_by_both(model, to_rows), name, takes_rows=True, has_confidence=True)
+        return Adapter(_by_argmax(model, to_rows), call_many=many_by_argmax(model, to_rows, CLEAR_MARGIN), **shared)
+    return Adapter(_by_both(model, to_rows), call_many=many_by_both(model, to_rows), **shared)
 
 
 def _async_rows(predict: Callable[[Any], Any], to_rows: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -185,7 +215,7 @@ def _table_maker(model: Any) -> Callable[[Any], Any]:
             return input[np.newaxis]
         if hasattr(input, "tocsr"):  # a row of a sparse matrix is a table already; one of a sparse array is flat
             return input if input.ndim == 2 else input.reshape((1, -1))
-        return input if _is_frame(input) else np.asarray(input)[np.newaxis]
+        return input if is_frame(input) else np.asarray(input)[np.newaxis]
 
     return to_rows
 
@@ -197,7 +227,7 @@ def _frame_maker(names: list[str]) -> Callable[[Any], Any]:
     known = frozenset(names)
 
     def to_rows(input: Any) -> Any:
-        if _is_frame(input):
+        if is_frame(input):
             return input
         if isinstance(input, pandas.Series) and known.issubset(input.index):
             input = input.to_dict()
@@ -218,10 +248,6 @@ def _without_features(missing: list[str]) -> InvalidInputError:
         field=missing[0],
         hint="Pass float('nan') or None for a value that is not known.",
     )
-
-
-def _is_frame(value: Any) -> bool:
-    return hasattr(value, "columns") and hasattr(value, "dtypes")
 
 
 def _only(answers: Any) -> Any:

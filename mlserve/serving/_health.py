@@ -14,6 +14,8 @@ from mlserve.clocks import Clock
 from mlserve.errors import ServingError
 from mlserve.protocols import ModelMonitor
 from mlserve.records import CheckStatus, HealthCheck, HealthState, HealthStatus, ModelMetrics
+from mlserve.serving._batching import Batcher
+from mlserve.serving._breaker import BreakerState
 from mlserve.serving._cache import VersionCache
 from mlserve.serving._loaded import LoadedVersion
 from mlserve.serving._policy import HealthPolicy
@@ -35,6 +37,7 @@ class HealthExaminer:
         clock: For the time of the check.
         synthetic_input: What to predict, or None for the version's own example.
         predict_once: Calls a loaded version with an input, unrecorded; raises what goes wrong.
+        batcher: The server's batcher, or None.
     """
 
     cache: VersionCache
@@ -44,6 +47,7 @@ class HealthExaminer:
     clock: Clock
     synthetic_input: Any
     predict_once: Callable[[LoadedVersion, Any], object]
+    batcher: Batcher | None = None
 
     def examine(self) -> HealthStatus:
         """All checks, one after the other. Never raises."""
@@ -52,6 +56,9 @@ class HealthExaminer:
         if loaded is not None:
             checks.append(self._check_prediction(loaded))
             checks.append(_check_validation(loaded))
+            checks += _check_breaker(loaded)
+        if self.batcher is not None:
+            checks.append(_check_batcher(self.batcher))
         metrics = self._check_monitor(checks)
         checks.append(self._check_error_rate(metrics))
         checks.append(_check_latency(metrics))
@@ -70,6 +77,18 @@ class HealthExaminer:
             error="; ".join(check.detail for check in [*failed, *warned]) or None,
             checks=tuple(checks),
         )
+
+    def is_ready(self) -> bool:
+        """Whether the version that answers has predicted once."""
+        try:
+            loaded = self.cache.latest()
+        except ServingError:
+            return False
+        if not loaded.is_proven:
+            check = self._check_prediction(loaded)
+            # A version that nothing is known to try with is believed.
+            loaded.is_proven = check.status is not CheckStatus.FAIL
+        return loaded.is_proven
 
     def _check_versions(self, checks: list[HealthCheck]) -> LoadedVersion | None:
         try:
@@ -122,6 +141,22 @@ def _check_validation(loaded: LoadedVersion) -> HealthCheck:
     if loaded.validated:
         return HealthCheck("validation", CheckStatus.PASS, "inputs are validated")
     return HealthCheck("validation", CheckStatus.SKIPPED, "Unvalidated: register the version with schema= or example=")
+
+
+def _check_breaker(loaded: LoadedVersion) -> list[HealthCheck]:
+    if loaded.breaker is None:
+        return []
+    state = loaded.breaker.state
+    status = CheckStatus.PASS if state is BreakerState.CLOSED else CheckStatus.WARN
+    return [HealthCheck("breaker", status, f"the circuit breaker of version {loaded.id} is {state}")]
+
+
+def _check_batcher(batcher: Batcher) -> HealthCheck:
+    if batcher.ensure_alive():
+        return HealthCheck("batcher", CheckStatus.PASS, f"{batcher.deaths} restarts")
+    return HealthCheck(
+        "batcher", CheckStatus.WARN, f"the batcher's thread had died and was started again ({batcher.deaths})"
+    )
 
 
 def _check_latency(metrics: ModelMetrics | None) -> HealthCheck:

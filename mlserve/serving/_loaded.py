@@ -18,8 +18,8 @@ class LoadedVersion:
     """
 
     __slots__ = (
-        "adapter", "average_ms", "call", "check", "evicting", "example", "has_confidence", "id", "is_async", "leases",
-        "validated", "version",
+        "adapter", "average_ms", "breaker", "call", "check", "evicting", "example", "gate", "has_confidence", "holds",
+        "id", "is_async", "is_proven", "lane", "leases", "size_bytes", "validated", "version",
     )  # fmt: skip
 
     def __init__(
@@ -37,6 +37,18 @@ class LoadedVersion:
         self.leases: list[str] = []
         self.evicting = False
         self.average_ms: float | None = None
+        self.is_proven = False
+        """Whether it has answered an input."""
+        self.size_bytes = 0
+        """What its model takes in memory, where that is counted."""
+        self.holds: list[Any] = []
+        """What else uses the model: calls whose callers need not wait for them any more."""
+        self.lane: Any = None
+        """Its queue, where requests are batched."""
+        self.gate: Any = None
+        """Its semaphore, where calls at once are limited."""
+        self.breaker: Any = None
+        """Its circuit breaker, where there is one."""
 
 
 @attrs.frozen(eq=False, repr=False)

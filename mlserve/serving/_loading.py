@@ -9,7 +9,7 @@ import attrs
 
 from mlserve._rendering import described
 from mlserve.errors import ModelLoadFailedError, PredictionExceptionError, UnsupportedModelError
-from mlserve.protocols import ModelRepository, VersionDescriber
+from mlserve.protocols import ModelRepository, SupportsWarmUp, VersionDescriber
 from mlserve.records import ModelVersion
 from mlserve.serving._dispatch import adapt
 from mlserve.serving._health import synthetic_example
@@ -28,6 +28,8 @@ class Loader:
         check: The check of the server's own validator, or None for that of the version's schema.
         recorder: Takes a version's baseline to the monitor.
         call: Calls a loaded version with an input, unrecorded; raises what goes wrong.
+        monotonic: Tells seconds.
+        size_of: Tells how large a model is, in bytes; None where nobody wants to know.
     """
 
     repository: ModelRepository[Any]
@@ -35,11 +37,15 @@ class Loader:
     check: Check | None
     recorder: Recorder
     call: Callable[[LoadedVersion, Any], object]
+    monotonic: Callable[[], float]
+    size_of: Callable[[Any], int] | None = None
 
     def load(self, version: ModelVersion) -> LoadedVersion:
         """Everything a request needs of a version. Slow; may raise anything."""
         description = self.repository.describe(version) if isinstance(self.repository, VersionDescriber) else None
         model = self.repository.load_model(version)
+        if isinstance(model, SupportsWarmUp):
+            self._warm_up(model, version)
         adapter = adapt(model, description, self.predictor)
         schema = None if description is None else description.schema
         example = None if description is None else description.example
@@ -53,15 +59,34 @@ class Loader:
             validated=self.check is not None or schema is not None,
             example=synthetic_example(example, schema, model),
         )
+        if self.size_of is not None:
+            loaded.size_bytes = self.size_of(model)
         if adapter.takes_rows and example is not None:
             self._verify(loaded, example)
         if description is not None:
             self.recorder.baseline(version.id, description.baseline)
         return loaded
 
+    def _warm_up(self, model: SupportsWarmUp, version: ModelVersion) -> None:
+        try:
+            model.warm_up()
+        except Exception as exception:
+            raise ModelLoadFailedError(
+                f"version {version.id} was loaded but failed to warm up: {described(exception)}.",
+                hint="See the model's warm_up().",
+                exception=exception,
+                version_id=version.id,
+            ) from exception
+
     def _verify(self, loaded: LoadedVersion, example: Any) -> None:
         try:
             self.call(loaded, example)
+            if not loaded.is_async:
+                # Again, now that it is warm, and before there is any traffic: this is how long it takes.
+                begun = self.monotonic()
+                self.call(loaded, example)
+                loaded.average_ms = (self.monotonic() - begun) * 1000.0
+            loaded.is_proven = True
         except PredictionExceptionError as error:  # ours: the answer is not one item per row
             raise UnsupportedModelError(
                 f"version {loaded.id} does not answer its registered example as a {loaded.adapter.kind} does: "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -24,6 +25,11 @@ def _whole(_instance: object, attribute: Any, value: int) -> None:
         raise InvalidArgumentError(attribute.name, value, "a whole number, at least 1")
 
 
+def _whole_or_none(instance: object, attribute: Any, value: int | None) -> None:
+    if value is not None:
+        _whole(instance, attribute, value)
+
+
 def _share(_instance: object, attribute: Any, value: Any) -> None:
     if not isinstance(value, (int, float)) or not 0 <= value <= 1:
         raise InvalidArgumentError(attribute.name, value, "a share in [0, 1]", hint="5 % is 0.05.")
@@ -39,6 +45,10 @@ class CachePolicy:
             least 1, at most ``max_loaded``.
         refresh_seconds: How often a repository that cannot be observed is asked for its latest version, off the
             request path; 0 asks it inline for each request.
+        max_bytes: When the models loaded are larger than this together, the cache is swept as by ``max_loaded``; None
+            for no limit. What a sweep keeps may still be larger.
+        size_of: How large a model is, in bytes; None for the size of its pickle, which is near what it takes in memory
+            for a model of arrays. Called when a version is loaded, if ``max_bytes`` is given.
         swap_wait_ms: How long the request that finds a new latest version waits for it to load before the old one
             answers.
         retry_seconds: Pause before the third attempt at a load that failed twice; it doubles with each failure. The
@@ -49,6 +59,8 @@ class CachePolicy:
     max_loaded: int = attrs.field(default=3, validator=_whole)
     keep_active: int = attrs.field(default=2, validator=_whole)
     refresh_seconds: float = attrs.field(default=1.0, validator=_at_least(0))
+    max_bytes: int | None = attrs.field(default=None, validator=_whole_or_none)
+    size_of: Callable[[Any], int] | None = None
     swap_wait_ms: float = attrs.field(default=50.0, validator=_at_least(0))
     retry_seconds: float = attrs.field(default=0.1, validator=_at_least(0))
     max_retry_seconds: float = attrs.field(default=30.0, validator=_at_least(0))
@@ -75,13 +87,85 @@ class HealthPolicy:
             raise InvalidArgumentError("window", self.window, "a positive timedelta")
 
 
+def _positive_or_none(_instance: object, attribute: Any, value: Any) -> None:
+    if value is not None and (not isinstance(value, (int, float)) or not 0 < value < math.inf):
+        raise InvalidArgumentError(attribute.name, value, "a positive number, or None")
+
+
 @attrs.frozen(kw_only=True)
 class Limits:
     """What a request may cost others.
 
     Attributes:
+        max_in_flight: Requests under way at once; further ones fail at once with ``Overloaded``. None for no limit.
+        max_queued: Requests that wait for a thread or for their turn at the model; further ones fail at once with
+            ``Overloaded``. None for no limit.
+        default_timeout_ms: The time limit of a call that names none; None for no limit. A call with a time limit runs
+            on the server's own threads.
         inline_below_ms: A model whose calls take longer than this, on a moving average, is called on a worker thread
             when the caller awaits; below it, on the event loop, since going to a thread costs more than it saves.
     """
 
+    max_in_flight: int | None = attrs.field(default=None, validator=_whole_or_none)
+    max_queued: int | None = attrs.field(default=None, validator=_whole_or_none)
+    default_timeout_ms: float | None = attrs.field(default=None, validator=_positive_or_none)
     inline_below_ms: float = attrs.field(default=0.5, validator=_at_least(0))
+
+
+@attrs.frozen(kw_only=True)
+class Batching:
+    """How requests that are there at the same time are answered by one call of the model.
+
+    A model whose single call takes less than handing a request over does is called directly all the same.
+
+    Attributes:
+        max_batch_size: Requests in one call, at most; with ``weight``, their weights together.
+        max_wait_ms: How long a request may wait for others to join; 0 takes those that are there, and adds no latency.
+        max_queued: Requests waiting for a version, at most; further ones fail at once with ``Overloaded``.
+        weight: How much of a batch an input takes, at least 1, for inputs of different size; None for 1 each. An input
+            heavier than ``max_batch_size`` goes alone.
+    """
+
+    max_batch_size: int = attrs.field(default=64, validator=_whole)
+    max_wait_ms: float = attrs.field(default=0.0, validator=_at_least(0))
+    max_queued: int = attrs.field(default=1024, validator=_whole)
+    weight: Callable[[Any], int] | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Breaker:
+    """When a version is given a rest.
+
+    The state machine is that of resilience4j: closed, open, half-open. Failures that the caller caused do not count.
+
+    Attributes:
+        window_seconds: Over how long rates are taken.
+        min_calls: Fewer calls than this in the window open nothing.
+        failure_rate: The breaker opens when this share of the calls failed, in (0, 1].
+        slow_call_rate: It also opens when this share of the calls was slow, in (0, 1].
+        slow_call_ms: A call that takes longer is slow; None where no call is.
+        open_seconds: How long requests are refused the first time; it doubles each time a probe fails.
+        max_open_seconds: The longest such time.
+        half_open_probes: Requests let through to try whether the version has recovered; when all of them succeed, it
+            has.
+        probe_seconds: A probe that has not answered by then counts as failed.
+    """
+
+    window_seconds: float = attrs.field(default=30.0, validator=_at_least(1))
+    min_calls: int = attrs.field(default=20, validator=_whole)
+    failure_rate: float = attrs.field(default=0.5, validator=_share)
+    slow_call_rate: float = attrs.field(default=0.8, validator=_share)
+    slow_call_ms: float | None = attrs.field(default=None, validator=_positive_or_none)
+    open_seconds: float = attrs.field(default=10.0, validator=_at_least(0))
+    max_open_seconds: float = attrs.field(default=300.0, validator=_at_least(0))
+    half_open_probes: int = attrs.field(default=3, validator=_whole)
+    probe_seconds: float = attrs.field(default=30.0, validator=_at_least(0))
+
+    def __attrs_post_init__(self) -> None:
+        if self.max_open_seconds < self.open_seconds:
+            raise InvalidArgumentError(
+                "max_open_seconds", self.max_open_seconds, f"at least open_seconds, {self.open_seconds}"
+            )
+        for name in ("failure_rate", "slow_call_rate"):
+            if not getattr(self, name) > 0:
+                raise InvalidArgumentError(name, getattr(self, name), "a share above 0", hint="0 would refuse all.")

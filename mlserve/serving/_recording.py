@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Any, final
+from itertools import repeat
+from typing import TYPE_CHECKING, Any, final
 
 from mlserve.clocks import Clock, timestamps
 from mlserve.errors import MissingCapabilityError
 from mlserve.protocols import (
     BaselineMonitor,
+    BlockMonitor,
     DeferringMonitor,
     EventMonitor,
     LabelledMonitor,
@@ -19,6 +21,9 @@ from mlserve.protocols import (
     PredictionMonitor,
 )
 from mlserve.records import Baseline, FailureEvent, PredictionEvent
+
+if TYPE_CHECKING:
+    from mlserve.serving._requests import Request
 
 _log = logging.getLogger(__name__)
 
@@ -71,15 +76,43 @@ class Recorder:
             )
         )
 
+    def block(
+        self,
+        requests: Sequence[Request],
+        model_version: str,
+        outputs: Sequence[Any],
+        timestamp: float,
+        confidences: Sequence[float | None] | None,
+    ) -> None:
+        """Record requests that were answered together; their results are made. May raise."""
+        rows = [
+            (request.prediction_id, request.input, output, request.result.processing_time_ms, request.arm, request.key)  # type: ignore[union-attr]  # made
+            for request, output in zip(requests, outputs, strict=True)
+        ]
+        if isinstance(self._monitor, BlockMonitor):
+            self._monitor.record_block(model_version, rows, timestamp, confidences)
+            return
+        for (prediction_id, input, output, took_ms, arm, key), confidence in zip(
+            rows, confidences or repeat(None), strict=False
+        ):
+            self.prediction(prediction_id, model_version, input, output, took_ms, timestamp, confidence, arm, key)
+
     def failure(
-        self, prediction_id: str, version_id: str | None, input: Any, kind: str, elapsed_ms: float, key: str | None
+        self,
+        prediction_id: str,
+        version_id: str | None,
+        input: Any,
+        kind: str,
+        elapsed_ms: float,
+        key: str | None,
+        arm: str | None = None,
     ) -> None:
         """Record a failed prediction. Never raises."""
         try:
             if isinstance(self._monitor, EventMonitor):
                 moment = datetime.fromtimestamp(self._now(), UTC)
                 self._monitor.record_failure(
-                    FailureEvent(prediction_id, version_id, input, kind, elapsed_ms, moment, None, key)
+                    FailureEvent(prediction_id, version_id, input, kind, elapsed_ms, moment, arm, key)
                 )
             else:
                 self._monitor.record_prediction_error(kind, version_id)

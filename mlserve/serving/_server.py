@@ -2,46 +2,34 @@
 
 from __future__ import annotations
 
-import logging
-import os
-import threading
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 from types import CoroutineType
 from typing import Any, Generic, final
 
 from typing_extensions import Self, TypeVar, override
 
-from mlserve._counting import Tally
 from mlserve._forking import renew_after_fork
 from mlserve.clocks import Clock, SystemClock, timestamps
 from mlserve.errors import InvalidArgumentError, ServerClosedError
-from mlserve.protocols import ModelMonitor, ModelRepository, PredictionService
+from mlserve.protocols import ModelMonitor, ModelRepository, PredictionService, Router
 from mlserve.records import HealthStatus, ModelMetrics, ModelVersion, ServerStatistics, ServingResult
-from mlserve.records._serving import DraftResult, build_result
-from mlserve.records._values import FrozenMapping
-from mlserve.serving._cache import VersionCache
-from mlserve.serving._calling import Caller
-from mlserve.serving._health import HealthExaminer, closed_health
+from mlserve.records._serving import DraftResult
+from mlserve.serving._assembly import assembled
+from mlserve.serving._fallbacks import Fallback
+from mlserve.serving._health import closed_health
 from mlserve.serving._loaded import LoadedVersion
-from mlserve.serving._loading import Loader
 from mlserve.serving._loops import to_thread
 from mlserve.serving._names import known_id
-from mlserve.serving._policy import CachePolicy, HealthPolicy, Limits
-from mlserve.serving._recording import Recorder
-from mlserve.serving._validation import check_by, checked, no_input, translated
+from mlserve.serving._policy import Batching, Breaker, CachePolicy, HealthPolicy, Limits
+from mlserve.serving._statistics import counted
+from mlserve.serving._validation import no_input
 
 TModel = TypeVar("TModel", default=Any)
 TIn = TypeVar("TIn", default=Any)
 TOut = TypeVar("TOut", default=Any)
 
-_log = logging.getLogger(__name__)
-
 _blank = object.__new__
-
-CLOSE_POLL_SECONDS = 0.005
-"""How often ``close`` looks whether the last request has ended."""
 
 
 @final
@@ -62,6 +50,12 @@ class ModelServer(PredictionService[TIn, TOut], Generic[TModel, TIn, TOut]):
             know. May be a coroutine function.
         validator: Checks inputs instead of the version's own schema: an ``ArraySchema``, anything with
             ``validate(input) -> ValidationResult``, or a callable that raises when the input is not valid.
+        router: Chooses a version for each request that names none; None for the latest.
+        fallbacks: What answers when a model cannot, in order. Requests that the caller is to blame for are not helped.
+        breaker: When a version that keeps failing is given a rest; None for never.
+        batching: How requests that are there at the same time share a call of the model; None for not at all.
+        concurrency: Calls of one model at once, with ``batching`` batches; None for as many as there are callers. 1 for
+            a model that is not thread-safe.
         limits: What a request may cost others.
         cache: Which models stay in memory, and how the latest version is followed.
         health: When the server is healthy.
@@ -89,6 +83,11 @@ class ModelServer(PredictionService[TIn, TOut], Generic[TModel, TIn, TOut]):
         *,
         predictor: Callable[[TModel, TIn], Any] | None = None,
         validator: Any = None,
+        router: Router | None = None,
+        fallbacks: Sequence[Fallback] = (),
+        breaker: Breaker | None = None,
+        batching: Batching | None = None,
+        concurrency: int | None = None,
         limits: Limits | None = None,
         cache: CachePolicy | None = None,
         health: HealthPolicy | None = None,
@@ -96,44 +95,56 @@ class ModelServer(PredictionService[TIn, TOut], Generic[TModel, TIn, TOut]):
         name: str = "model",
         clock: Clock | None = None,
     ) -> None:
-        if not isinstance(name, str) or not name:
-            raise InvalidArgumentError("name", name, "a non-empty string")
         clock = clock if clock is not None else SystemClock()
+        parts = assembled(
+            repository,
+            monitor,
+            self._acquire,
+            predictor=predictor,
+            validator=validator,
+            router=router,
+            fallbacks=fallbacks,
+            breaker=breaker,
+            batching=batching,
+            concurrency=concurrency,
+            limits=limits if limits is not None else Limits(),
+            cache=cache if cache is not None else CachePolicy(),
+            health=health if health is not None else HealthPolicy(),
+            synthetic_input=synthetic_input,
+            name=name,
+            clock=clock,
+        )
         self._clock = clock
         self._repository = repository
         self._monitor = monitor
-        self._name = name
+        self._parts = parts
+        # Looked up once: what a request needs of them is a call each.
         self._monotonic = clock.monotonic
         self._timestamp = timestamps(clock)
-        self._recorder = Recorder(monitor, clock)
-        self._caller = Caller((limits if limits is not None else Limits()).inline_below_ms, clock.monotonic)
-        self._record = self._recorder.prediction
-        check = None if validator is None else check_by(validator)
-        loader = Loader(repository, predictor, check, self._recorder, self._caller.call)
-        self._cache = VersionCache(repository, cache if cache is not None else CachePolicy(), loader.load, clock)
-        self._observed = self._cache.observed
-        self._health = HealthExaminer(
-            self._cache,
-            monitor,
-            self._recorder,
-            health if health is not None else HealthPolicy(),
-            clock,
-            synthetic_input,
-            self._caller.call,
-        )
+        self._cache = parts.cache
+        self._observed = parts.cache.observed
+        self._record = parts.recorder.prediction
+        self._results = parts.results
+        self._guarded = parts.guarded
+        self._is_guarded = parts.guarded.is_needed
+        self._express_batcher = parts.guarded.express_batcher
         self._closed = False
         self._begin_counting()
         renew_after_fork(self)
 
     def _begin_counting(self) -> None:
-        self._id_prefix = f"{self._name}-{os.urandom(6).hex()}-"
-        self._accepted_calls, self._failed_calls, self._cancelled_calls = Tally(), Tally(), Tally()
-        self._next_number = self._accepted_calls.next
-        self._arriving: list[str] = []
+        self._id_prefix = self._results.id_prefix
+        self._next_number = self._results.accepted.next
+        self._arriving = self._parts.arriving = []
 
     @override
     def predict(
-        self, input: TIn, version: ModelVersion | str | None = None, *, key: str | None = None
+        self,
+        input: TIn,
+        version: ModelVersion | str | None = None,
+        *,
+        key: str | None = None,
+        timeout_ms: float | None = None,
     ) -> ServingResult[TOut]:
         """Answer one input.
 
@@ -141,11 +152,16 @@ class ModelServer(PredictionService[TIn, TOut], Generic[TModel, TIn, TOut]):
             input: One input in the form the model takes: for a scikit-learn estimator one row ``(n_features,)``.
                 The caller may change it as soon as the call returns.
             version: A version, its id or an alias; None for the latest.
-            key: Whom the request is for; recorded with the event.
+            key: Whom the request is for: what a router assigns it by; recorded with the event.
+            timeout_ms: How long to wait for the answer; None for ``Limits.default_timeout_ms``. A call with a time
+                limit runs on one of the server's threads. What is not answered in time fails with
+                ``DeadlineExceeded``; the call of the model goes on.
 
         Returns:
             The answer, or why there is none. Never raises for a failed prediction.
         """
+        if self._is_guarded or timeout_ms is not None:
+            return self._guarded.predict(input, version, key, timeout_ms)
         started = self._monotonic()
         prediction_id = f"{self._id_prefix}{self._next_number()}"
         current = self._cache.current
@@ -164,7 +180,7 @@ class ModelServer(PredictionService[TIn, TOut], Generic[TModel, TIn, TOut]):
             except Exception as error:
                 return self._fail(error, None, input, started, prediction_id, key)
             except BaseException:
-                self._cancelled_calls.next()
+                self._results.cancelled.next()
                 raise
             finally:
                 arriving.pop()
@@ -180,7 +196,7 @@ class ModelServer(PredictionService[TIn, TOut], Generic[TModel, TIn, TOut]):
             else:
                 raise no_input()
             if loaded.is_async or type(value) is CoroutineType:
-                value = self._caller.loop.run(value)
+                value = self._parts.caller.loop.run(value)
             elapsed_ms = (self._monotonic() - started) * 1000.0
             confidence = None
             if loaded.has_confidence:
@@ -194,11 +210,11 @@ class ModelServer(PredictionService[TIn, TOut], Generic[TModel, TIn, TOut]):
             if loaded.evicting:
                 self._cache.sweep()
             if not finished:
-                self._cancelled_calls.next()
+                self._results.cancelled.next()
         try:
             self._record(prediction_id, loaded.id, input, value, elapsed_ms, self._timestamp(), confidence, None, key)
         except Exception as error:
-            self._recorder.failed(error)
+            self._parts.recorder.failed(error)
         # What build_result does, without its call: a twentieth of all that a request costs.
         result: Any = _blank(DraftResult)
         result.success, result.value, result.error = True, value, None
@@ -208,59 +224,71 @@ class ModelServer(PredictionService[TIn, TOut], Generic[TModel, TIn, TOut]):
         return result  # type: ignore[no-any-return]  # it is a ServingResult[TOut] now
 
     async def apredict(
-        self, input: TIn, version: ModelVersion | str | None = None, *, key: str | None = None
+        self,
+        input: TIn,
+        version: ModelVersion | str | None = None,
+        *,
+        key: str | None = None,
+        timeout_ms: float | None = None,
     ) -> ServingResult[TOut]:
         """The same as ``predict``, awaitable.
 
         Loads happen off the event loop; so do calls of a model whose calls take longer than
         ``limits.inline_below_ms`` on average. Coroutine models are awaited on the caller's loop.
-
-        Args and Returns: see ``predict``.
         """
-        started = self._monotonic()
-        prediction_id = f"{self._id_prefix}{self._next_number()}"
-        loaded: LoadedVersion | None = None
-        finished = False
-        try:
-            current = self._cache.current
+        batcher = self._express_batcher
+        if batcher is not None and version is None and timeout_ms is None:
+            started, current = self._monotonic(), self._cache.current
             if (
-                version is None
-                and current is not None
+                current is not None
                 and self._observed.generation == current.generation
                 and started < current.expires
+                and batcher.is_worth_it(current.loaded)
             ):
-                loaded = current.loaded
-            else:
-                arriving = self._arriving
-                arriving.append(prediction_id)
-                try:
-                    loaded = await to_thread(self._acquire, version)
-                finally:
-                    arriving.pop()
-            leases = loaded.leases
-            leases.append(prediction_id)
-            try:
-                value = await self._caller.acall(loaded, checked(loaded.check, input))
-            finally:
-                leases.pop()
-                if loaded.evicting:
-                    self._cache.sweep()
-            elapsed_ms = (self._monotonic() - started) * 1000.0
-            finished = True
-        except Exception as error:
-            finished = True
-            return self._fail(error, loaded, input, started, prediction_id, key)
-        finally:
-            if not finished:
-                self._cancelled_calls.next()
-        confidence = None
-        if loaded.has_confidence:
-            value, confidence = value
-        try:
-            self._record(prediction_id, loaded.id, input, value, elapsed_ms, self._timestamp(), confidence, None, key)
-        except Exception as error:
-            self._recorder.failed(error)
-        return build_result(True, value, None, loaded.version, elapsed_ms, prediction_id, None, None)
+                return await self._guarded.express(batcher, input, current.loaded, key, started)
+        return await self._guarded.apredict(input, version, key, timeout_ms)
+
+    def predict_many(
+        self,
+        inputs: Iterable[TIn] | Any,
+        version: ModelVersion | str | None = None,
+        *,
+        key: str | None = None,
+        timeout_ms: float | None = None,
+    ) -> list[ServingResult[TOut]]:
+        """Answer many inputs by one call of the model.
+
+        Each input is checked by itself, and one at fault fails alone: where the model is known to be pure (an estimator
+        of scikit-learn's kind, or ``is_pure = True``) a call that fails is taken apart until the inputs at fault are
+        found; of any other model all inputs of that call fail. A model that answers one input at a time is called for
+        each. ``processing_time_ms`` of each result is that of all together.
+
+        Args:
+            inputs: An array whose first axis counts inputs, a frame with an input a row, or a sequence of inputs.
+            version: As in ``predict``; one version answers all.
+            key: As in ``predict``.
+            timeout_ms: As in ``predict``, for all together.
+
+        Returns:
+            One result for each input, in order.
+
+        Raises:
+            InvalidArgumentError: ``inputs`` is none of these.
+        """
+        return self._parts.many.predict_many(inputs, version, key, timeout_ms)
+
+    async def apredict_many(
+        self,
+        inputs: Iterable[TIn] | Any,
+        version: ModelVersion | str | None = None,
+        *,
+        key: str | None = None,
+        timeout_ms: float | None = None,
+    ) -> list[ServingResult[TOut]]:
+        """The same as ``predict_many``, awaitable; the model is called off the event loop."""
+        return await self._guarded.guards.off_loop(
+            lambda: self._parts.many.predict_many(inputs, version, key, timeout_ms)
+        )
 
     def record_outcome(self, prediction_id: str, actual: Any) -> None:
         """Tell the true value of an earlier prediction, whenever it is known.
@@ -274,7 +302,7 @@ class ModelServer(PredictionService[TIn, TOut], Generic[TModel, TIn, TOut]):
             MissingCapabilityError: The monitor takes no outcomes.
         """
         self._refuse_if_closed()
-        self._recorder.outcome(prediction_id, actual)
+        self._parts.recorder.outcome(prediction_id, actual)
 
     @override
     def check_health(self) -> HealthStatus:
@@ -287,7 +315,19 @@ class ModelServer(PredictionService[TIn, TOut], Generic[TModel, TIn, TOut]):
         """
         if self._closed:
             return closed_health(self._clock.now())
-        return self._health.examine()
+        return self._parts.health.examine()
+
+    def is_live(self) -> bool:
+        """Whether the process can answer at all: until the server is closed. Asks nobody; for a liveness probe."""
+        return not self._closed
+
+    def is_ready(self) -> bool:
+        """Whether requests can be sent here: the latest version is loaded and has predicted; for a readiness probe.
+
+        A server with nothing registered is not ready. Loads the latest version if need be, and tries it until it has
+        answered once; after that it costs next to nothing. Never raises.
+        """
+        return not self._closed and self._parts.health.is_ready()
 
     async def acheck_health(self) -> HealthStatus:
         """The same as ``check_health``, off the event loop."""
@@ -331,23 +371,7 @@ class ModelServer(PredictionService[TIn, TOut], Generic[TModel, TIn, TOut]):
 
     def statistics(self) -> ServerStatistics:
         """Counters since the server was built. Exact at rest; under traffic each by itself, not all at one moment."""
-        loaded = self._cache.loaded
-        leases = {version.id: len(version.leases) for version in loaded}
-        accepted, failed, cancelled = (
-            tally.value for tally in (self._accepted_calls, self._failed_calls, self._cancelled_calls)
-        )
-        in_flight = sum(leases.values()) + len(self._arriving)
-        return ServerStatistics(
-            accepted=accepted,
-            answered=accepted - cancelled - in_flight,
-            failed=failed,
-            cancelled=cancelled,
-            in_flight=in_flight,
-            leases=FrozenMapping(leases),
-            monitor_errors=self._recorder.errors,
-            loaded_models=tuple(leases),
-            **self._cache.counts,
-        )
+        return counted(self._parts)
 
     def close(self, timeout: float = 30.0) -> None:
         """Refuse new requests, wait for those under way, and let go of the models. Closing twice does nothing.
@@ -361,22 +385,13 @@ class ModelServer(PredictionService[TIn, TOut], Generic[TModel, TIn, TOut]):
         if timeout < 0:
             raise InvalidArgumentError("timeout", timeout, "seconds, at least 0")
         self._closed = True
-        self._cache.close()
-        ended = threading.Event()
-        give_up = time.monotonic() + timeout
-        while self._is_busy() and time.monotonic() < give_up:
-            ended.wait(CLOSE_POLL_SECONDS)
-        self._cache.forget_all()
-        self._caller.loop.close()
+        self._parts.close(timeout)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
         self.close()
-
-    def _is_busy(self) -> bool:
-        return bool(self._arriving) or any(version.leases for version in self._cache.loaded)
 
     def _acquire(self, version: ModelVersion | str | None) -> LoadedVersion:
         self._refuse_if_closed()
@@ -395,21 +410,9 @@ class ModelServer(PredictionService[TIn, TOut], Generic[TModel, TIn, TOut]):
         prediction_id: str,
         key: str | None,
     ) -> ServingResult[TOut]:
-        elapsed_ms = (self._monotonic() - started) * 1000.0
-        version_id = None if loaded is None else loaded.id
-        error = translated(exception, version_id)
-        if error.kind.is_caller_fault:
-            _log.info("prediction %s failed: %s", prediction_id, error.message)
-        else:
-            _log.error("prediction %s failed: %s", prediction_id, error.message, exc_info=exception)
-        error.forget_traceback()
-        self._failed_calls.next()
-        self._recorder.failure(prediction_id, version_id or error.version_id, input, error.kind.value, elapsed_ms, key)
-        version = loaded.version if loaded is not None else self._cache.failed_version(error.version_id)
-        return build_result(False, None, error, version, elapsed_ms, prediction_id, None, None)
+        error = self._results.failure(exception, loaded, input, started, prediction_id, key)
+        return self._results.failed_result(error, loaded, started, prediction_id)
 
     def _after_fork(self) -> None:  # pragma: no cover  # runs in the forked child, where nothing measures
+        self._parts.renew()
         self._begin_counting()
-        self._cache.renew()
-        self._recorder.renew()
-        self._caller.renew()

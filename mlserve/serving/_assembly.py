@@ -1,0 +1,141 @@
+"""The parts of a server, put together."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import attrs
+
+from mlserve.clocks import Clock, timestamps
+from mlserve.errors import InvalidArgumentError
+from mlserve.protocols import ModelMonitor, ModelRepository, Router
+from mlserve.records import ModelVersion
+from mlserve.serving._batching import Batcher
+from mlserve.serving._cache import VersionCache
+from mlserve.serving._calling import Caller
+from mlserve.serving._fallbacks import Fallback, checked_fallbacks
+from mlserve.serving._guarded import GuardedPath
+from mlserve.serving._guards import Guards
+from mlserve.serving._health import HealthExaminer
+from mlserve.serving._loaded import LoadedVersion
+from mlserve.serving._loading import Loader
+from mlserve.serving._many import ManyPath
+from mlserve.serving._policy import Batching, Breaker, CachePolicy, HealthPolicy, Limits
+from mlserve.serving._recording import Recorder
+from mlserve.serving._results import Results
+from mlserve.serving._sizes import size_of
+from mlserve.serving._validation import check_by
+
+CLOSE_POLL_SECONDS = 0.005
+"""How often closing looks whether the last request has ended."""
+
+
+@attrs.define(eq=False, repr=False)
+class Parts:
+    """The parts of one server.
+
+    Attributes:
+        recorder: Records what happened.
+        caller: Calls models.
+        cache: The models.
+        results: What requests came to.
+        batcher: Batches requests, or None.
+        guarded: The path through limits, deadlines, batches, breakers and fallbacks.
+        many: The path of many inputs at once.
+        health: Makes the checks.
+        arriving: Ids of the requests that wait for their version on the short path.
+    """
+
+    recorder: Recorder
+    caller: Caller
+    cache: VersionCache
+    results: Results
+    batcher: Batcher | None
+    guarded: GuardedPath
+    many: ManyPath
+    health: HealthExaminer
+    arriving: list[str]
+
+    def close(self, timeout: float) -> None:
+        """Hand out no model any more, wait for the requests under way, and let go of everything."""
+        self.cache.close()
+        ended = threading.Event()
+        give_up = time.monotonic() + timeout
+        while self._is_busy() and time.monotonic() < give_up:
+            ended.wait(CLOSE_POLL_SECONDS)
+        self.cache.forget_all()
+        if self.batcher is not None:
+            self.batcher.stop()
+        self.caller.loop.close()
+
+    def renew(self) -> None:  # pragma: no cover  # runs in the forked child, where nothing measures
+        """New locks, threads, counters and ids, as a forked child needs them."""
+        self.results.begin()
+        self.guarded.guards.renew()
+        self.cache.renew()
+        self.recorder.renew()
+        self.caller.renew()
+
+    def _is_busy(self) -> bool:
+        is_used = any(version.leases or version.holds for version in self.cache.loaded)
+        return is_used or bool(self.arriving) or bool(self.guarded.guards.under_way)
+
+
+def assembled(
+    repository: ModelRepository[Any],
+    monitor: ModelMonitor,
+    acquire: Callable[[ModelVersion | str | None], LoadedVersion],
+    *,
+    predictor: Callable[[Any, Any], Any] | None,
+    validator: Any,
+    router: Router | None,
+    fallbacks: Sequence[Fallback],
+    breaker: Breaker | None,
+    batching: Batching | None,
+    concurrency: int | None,
+    limits: Limits,
+    cache: CachePolicy,
+    health: HealthPolicy,
+    synthetic_input: Any,
+    name: str,
+    clock: Clock,
+) -> Parts:
+    """The parts of a server; ``acquire`` gives a version, loaded, and the rest is as ``ModelServer`` has it.
+
+    Raises:
+        InvalidArgumentError: See ``ModelServer``.
+    """
+    if not isinstance(name, str) or not name:
+        raise InvalidArgumentError("name", name, "a non-empty string")
+    if concurrency is not None and (not isinstance(concurrency, int) or concurrency < 1):
+        raise InvalidArgumentError("concurrency", concurrency, "a whole number, at least 1, or None")
+    monotonic = clock.monotonic
+    recorder = Recorder(monitor, clock)
+    caller = Caller(limits.inline_below_ms, monotonic)
+    check = None if validator is None else check_by(validator)
+    measure = None if cache.max_bytes is None else partial(size_of, measure=cache.size_of)
+    loader = Loader(repository, predictor, check, recorder, caller.call, monotonic, measure)
+    pinned = frozenset if router is None else router.routed_versions
+    versions = VersionCache(repository, cache, loader.load, clock, pinned)
+    results = Results(name, recorder, versions.failed_version, monotonic, timestamps(clock))
+    batcher = None
+    if batching is not None:
+        batcher = Batcher(batching, concurrency or 1, limits.inline_below_ms, monotonic, results, versions.sweep)
+    guards = Guards(
+        versions,
+        caller,
+        limits=limits,
+        batcher=batcher,
+        breaker=breaker,
+        concurrency=concurrency,
+        router=router,
+        monotonic=monotonic,
+    )
+    guarded = GuardedPath(repository, acquire, guards, results, checked_fallbacks(fallbacks), monotonic)
+    many = ManyPath(guarded, acquire, results, monotonic)
+    examiner = HealthExaminer(versions, monitor, recorder, health, clock, synthetic_input, caller.call, batcher)
+    return Parts(recorder, caller, versions, results, batcher, guarded, many, examiner, [])

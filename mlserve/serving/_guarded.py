@@ -1,0 +1,243 @@
+"""The request path of a server that limits, times, batches, breaks, routes or falls back."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any, final
+
+from mlserve._rendering import described
+from mlserve.errors import PredictionExceptionError, ServingError
+from mlserve.protocols import ModelRepository
+from mlserve.records import ModelVersion, ServingResult
+from mlserve.records._serving import build_result
+from mlserve.serving._batching import Batcher
+from mlserve.serving._fallbacks import CallableFallback, Fallback, StaticAnswer
+from mlserve.serving._guards import Guards
+from mlserve.serving._loaded import LoadedVersion
+from mlserve.serving._requests import Request
+from mlserve.serving._results import Results
+from mlserve.serving._validation import checked
+
+_log = logging.getLogger(__name__)
+
+Acquire = Callable[[ModelVersion | str | None], LoadedVersion]
+
+
+@final
+class GuardedPath:
+    """Answers requests through the guards, and by fallbacks where the model cannot.
+
+    *Thread safety*: yes.
+
+    Args:
+        repository: Where versions come from.
+        acquire: Gives a version, loaded.
+        guards: What stands between a request and its model.
+        results: What requests came to.
+        fallbacks: What answers when a model cannot, in order.
+        monotonic: Tells seconds.
+    """
+
+    def __init__(
+        self,
+        repository: ModelRepository[Any],
+        acquire: Acquire,
+        guards: Guards,
+        results: Results,
+        fallbacks: Sequence[Fallback],
+        monotonic: Callable[[], float],
+    ) -> None:
+        self._repository = repository
+        self._acquire = acquire
+        self.guards = guards
+        self._results = results
+        self._fallbacks = fallbacks
+        self._monotonic = monotonic
+        self.express_batcher = None if fallbacks else guards.only_batcher
+        """The batcher, where nothing else stands between a request without a time limit and its model."""
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether a request without a time limit must come this way."""
+        return bool(self._fallbacks) or not self.guards.is_idle
+
+    def predict(
+        self, input: Any, version: ModelVersion | str | None, key: str | None, timeout_ms: float | None
+    ) -> ServingResult[Any]:
+        """As ``ModelServer.predict``."""
+        request = self._request(input, version, key, timeout_ms)
+        try:
+            self.guards.admit(request)
+        except Exception as error:
+            return self.failed(request, error)
+        try:
+            try:
+                value = self.guards.answer(request, self._acquire)
+            except Exception as error:
+                return self.instead(request, error)
+            return self._succeeded(request, value)
+        except BaseException:
+            self._results.cancelled.next()
+            raise
+        finally:
+            self.guards.let_go(request)
+
+    async def apredict(
+        self, input: Any, version: ModelVersion | str | None, key: str | None, timeout_ms: float | None
+    ) -> ServingResult[Any]:
+        """As ``ModelServer.apredict``."""
+        request = self._request(input, version, key, timeout_ms)
+        try:
+            self.guards.admit(request)
+        except Exception as error:
+            return self.failed(request, error)
+        try:
+            try:
+                value = await self.guards.aanswer(request, self._acquire)
+            except Exception as error:
+                return await self._ainstead(request, error)
+            return self._succeeded(request, value)
+        except BaseException:
+            self._results.cancelled.next()
+            raise
+        finally:
+            self.guards.let_go(request)
+
+    async def express(
+        self, batcher: Batcher, input: Any, loaded: LoadedVersion, key: str | None, started: float
+    ) -> ServingResult[Any]:
+        """The way of a request that nothing but a batch stands before: shorter, because all of them take it at once."""
+        request = Request(input, self._results.new_id(), started)
+        request.loaded = loaded
+        if key is not None:
+            request.key = key
+        leases = loaded.leases
+        leases.append(request.prediction_id)
+        try:
+            check = loaded.check
+            request.checked = check(input) if check is not None else checked(None, input)
+            batcher.queue(loaded, request)
+            await request.future  # type: ignore[misc]  # it has one now
+            result = request.result
+            return result if result is not None else self._succeeded(request, request.outcome())
+        except Exception as error:
+            return self.failed(request, error)
+        except BaseException:
+            request.is_abandoned = True
+            self._results.cancelled.next()
+            raise
+        finally:
+            leases.pop()
+            if loaded.evicting:
+                self.guards.sweep_if_evicting(loaded)
+
+    def _request(
+        self, input: Any, version: ModelVersion | str | None, key: str | None, timeout_ms: float | None
+    ) -> Request:
+        started = self._monotonic()
+        request = Request(input, self._results.new_id(), started)
+        request.version, request.key = version, key
+        request.deadline = self.guards.deadline(started, timeout_ms)
+        return request
+
+    def _succeeded(self, request: Request, value: Any) -> ServingResult[Any]:
+        if request.result is not None:
+            return request.result
+        assert request.loaded is not None
+        return self._results.succeeded(
+            request.loaded, request.input, value, request.started, request.prediction_id, request.key, request.arm
+        )
+
+    def failed(self, request: Request, error: Exception) -> ServingResult[Any]:
+        """The result of a request that failed, and that no fallback may help."""
+        return self._results.failed_result(
+            self._recorded(request, error), request.loaded, request.started, request.prediction_id, request.arm
+        )
+
+    def _recorded(self, request: Request, error: Exception) -> ServingError:
+        return self._results.failure(
+            error, request.loaded, request.input, request.started, request.prediction_id, request.key, request.arm
+        )
+
+    # ------------------------------------------------------------------------------------------------- fallbacks
+
+    def instead(self, request: Request, exception: Exception) -> ServingResult[Any]:
+        """What the caller gets when the model did not answer."""
+        error = self._recorded(request, exception)
+        if not error.kind.is_caller_fault:
+            for fallback in self._fallbacks:
+                try:
+                    return self._answered_by(fallback, request, error)
+                except Exception as failure:
+                    self._passed_over(fallback, failure)
+        return self._results.failed_result(error, request.loaded, request.started, request.prediction_id, request.arm)
+
+    async def _ainstead(self, request: Request, exception: Exception) -> ServingResult[Any]:
+        error = self._recorded(request, exception)
+        if not error.kind.is_caller_fault:
+            for fallback in self._fallbacks:
+                try:
+                    if isinstance(fallback, StaticAnswer):
+                        return self._answered_by(fallback, request, error)
+                    if isinstance(fallback, CallableFallback) and inspect.iscoroutinefunction(fallback.function):
+                        return self._degraded(request, await fallback.function(request.input), fallback, error)
+                    return await self.guards.off_loop(lambda: self._answered_by(fallback, request, error))  # noqa: B023  # awaited before the next turn
+                except Exception as failure:
+                    self._passed_over(fallback, failure)
+        return self._results.failed_result(error, request.loaded, request.started, request.prediction_id, request.arm)
+
+    def _answered_by(self, fallback: Fallback, request: Request, error: ServingError) -> ServingResult[Any]:
+        if isinstance(fallback, StaticAnswer):
+            return self._degraded(request, fallback.value, fallback, error)
+        if isinstance(fallback, CallableFallback):
+            value = fallback.function(request.input)
+            if inspect.isawaitable(value):
+                if inspect.iscoroutine(value):
+                    value.close()
+                raise PredictionExceptionError(
+                    "a fallback that is a coroutine function was called by a caller who does not await.",
+                    hint="Use apredict, or a plain function.",
+                )
+            return self._degraded(request, value, fallback, error)
+        return self._answered_by_previous(fallback, request, error)
+
+    def _answered_by_previous(self, fallback: Fallback, request: Request, error: ServingError) -> ServingResult[Any]:
+        failed = request.loaded.id if request.loaded is not None else error.version_id
+        others = [version for version in self._repository.get_active_versions(2) if version.id != failed]
+        if not others:
+            raise PredictionExceptionError("there is no other active version.")
+        loaded = self._acquire(others[0])
+        permit, begun = self.guards.enter(loaded), self._monotonic()
+        problem: BaseException | None = None
+        try:
+            value = self.guards.call_held(loaded, checked(loaded.check, request.input))
+        except BaseException as raised:
+            problem = raised
+            raise
+        finally:
+            self.guards.leave(loaded, permit, begun, problem)
+            problem = None
+        self._results.degraded.next()
+        # No arm: an answer that a fallback gave is no evidence for either.
+        return self._results.succeeded(
+            loaded, request.input, value, request.started, request.prediction_id, request.key,
+            degraded=_because(fallback, error),
+        )  # fmt: skip
+
+    def _degraded(self, request: Request, value: Any, fallback: Fallback, error: ServingError) -> ServingResult[Any]:
+        self._results.degraded.next()
+        elapsed_ms = (self._monotonic() - request.started) * 1000.0
+        version = None if request.loaded is None else request.loaded.version
+        return build_result(
+            True, value, None, version, elapsed_ms, request.prediction_id, request.arm, _because(fallback, error)
+        )
+
+    def _passed_over(self, fallback: Fallback, failure: Exception) -> None:
+        _log.warning("the fallback %s could not answer: %s", type(fallback).__name__, described(failure))
+        self.guards.count("fallback_errors")
+
+
+def _because(fallback: Fallback, error: ServingError) -> str:
+    return f"{type(fallback).__name__} answered, because of {error.kind}: {error.message}"

@@ -1,0 +1,196 @@
+"""Many inputs by one call: checked one by one, answered together, at fault alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, final
+
+import numpy as np
+
+from mlserve.errors import InvalidArgumentError, InvalidInputError
+from mlserve.records import ModelVersion, ServingResult
+from mlserve.serving._guarded import GuardedPath
+from mlserve.serving._guards import Guards
+from mlserve.serving._loaded import LoadedVersion
+from mlserve.serving._requests import Request, too_late
+from mlserve.serving._results import Results
+from mlserve.serving._tables import is_frame
+from mlserve.serving._validation import checked, translated
+
+
+@final
+class ManyPath:
+    """Answers many inputs for one caller.
+
+    *Thread safety*: yes.
+
+    Args:
+        guarded: The path of single requests, whose guards and fallbacks hold here too.
+        acquire: Gives a version, loaded.
+        results: What requests came to.
+        monotonic: Tells seconds.
+    """
+
+    def __init__(
+        self,
+        guarded: GuardedPath,
+        acquire: Callable[[ModelVersion | str | None], LoadedVersion],
+        results: Results,
+        monotonic: Callable[[], float],
+    ) -> None:
+        self._guarded = guarded
+        self._guards: Guards = guarded.guards
+        self._acquire = acquire
+        self._results = results
+        self._monotonic = monotonic
+
+    def predict_many(
+        self, inputs: Any, version: ModelVersion | str | None, key: str | None, timeout_ms: float | None
+    ) -> list[ServingResult[Any]]:
+        """As ``ModelServer.predict_many``."""
+        items = items_of(inputs)
+        if not items:
+            return []
+        started = self._monotonic()
+        deadline = self._guards.deadline(started, timeout_ms)
+        requests = [Request(item, self._results.new_id(), started) for item in items]
+        whole = Request(inputs, requests[0].prediction_id, started)
+        whole.count = len(items)
+        for request in (whole, *requests):
+            request.version, request.key, request.deadline = version, key, deadline
+        try:
+            self._guards.admit(whole)
+        except Exception as error:
+            return [self._guarded.failed(request, translated(error, None).copy()) for request in requests]
+        try:
+            outcomes = self._outcomes(whole, requests)
+            return self._told(requests, outcomes)
+        except BaseException:
+            for _ in requests:
+                self._results.cancelled.next()
+            raise
+        finally:
+            self._guards.let_go(whole)
+
+    def _outcomes(self, whole: Request, requests: Sequence[Request]) -> list[Any]:
+        """For each request its answer, or the exception that stands for it."""
+        try:
+            loaded = self._guards.found(whole, self._acquire)
+        except Exception as error:
+            return [translated(error, None).copy() for _ in requests]
+        outcomes: list[Any] = [None] * len(requests)
+        loaded.holds.append(whole)
+        try:
+            good: list[int] = []
+            for row, request in enumerate(requests):
+                request.loaded, request.arm = loaded, whole.arm
+                try:
+                    request.checked = checked(loaded.check, request.input)
+                    good.append(row)
+                except Exception as error:
+                    outcomes[row] = error
+            if good:
+                answers = self._answers(loaded, whole, [requests[row] for row in good], len(good) == len(requests))
+                for row, answer in zip(good, answers, strict=True):
+                    outcomes[row] = answer
+        finally:
+            loaded.holds.pop()
+            self._guards.sweep_if_evicting(loaded)
+        return outcomes
+
+    def _answers(self, loaded: LoadedVersion, whole: Request, requests: Sequence[Request], is_all: bool) -> list[Any]:
+        inputs: Any = [request.checked for request in requests]
+        if is_all and all(request.checked is request.input for request in requests):
+            inputs = _as_table(whole.input, loaded, inputs)
+        try:
+            permit, begun = self._guards.enter(loaded), self._monotonic()
+        except Exception as error:
+            return [translated(error, loaded.id).copy() for _ in requests]
+        problem: BaseException | None = None
+        try:
+            answers = self._guards.in_time(whole, lambda: self._called(loaded, whole, inputs))
+            problem = next((answer for answer in answers if isinstance(answer, Exception)), None)
+            return answers
+        except Exception as error:
+            problem = error
+            return [translated(error, loaded.id).copy() for _ in requests]
+        except BaseException as error:
+            problem = error
+            raise
+        finally:
+            self._guards.leave(loaded, permit, begun, problem)
+            problem = None
+
+    def _called(self, loaded: LoadedVersion, whole: Request, inputs: Any) -> list[Any]:
+        """Answers or exceptions, by as few calls of the model as faults allow."""
+        count, adapter = len(inputs), loaded.adapter
+        if adapter.call_many is None or count == 1:
+            return [self._one(loaded, whole, input) for input in _each(inputs)]
+        try:
+            return list(self._guards.call_held(loaded, inputs, adapter.call_many))
+        except Exception as error:
+            # A table that cannot even be made was never shown to the model.
+            if not adapter.is_pure and not isinstance(error, InvalidInputError):
+                return [translated(error, loaded.id).copy() for _ in range(count)]
+        middle = count // 2
+        listed = _each(inputs)
+        return self._called(loaded, whole, listed[:middle]) + self._called(loaded, whole, listed[middle:])
+
+    def _one(self, loaded: LoadedVersion, whole: Request, input: Any) -> Any:
+        try:
+            if whole.deadline is not None and self._monotonic() >= whole.deadline:
+                return too_late(whole)
+            return self._guards.call_held(loaded, input)
+        except Exception as error:
+            return error
+
+    def _told(self, requests: Sequence[Request], outcomes: Sequence[Any]) -> list[ServingResult[Any]]:
+        answered = [row for row, outcome in enumerate(outcomes) if not isinstance(outcome, Exception)]
+        found = dict(
+            zip(
+                answered,
+                self._results.succeeded_many([requests[row] for row in answered], [outcomes[row] for row in answered]),
+                strict=True,
+            )
+        )
+        return [
+            found[row] if row in found else self._guarded.instead(request, outcomes[row])
+            for row, request in enumerate(requests)
+        ]
+
+
+def items_of(inputs: Any) -> Sequence[Any]:
+    """The inputs one by one: rows of an array, records of a frame, items of a sequence or an iterable.
+
+    Raises:
+        InvalidArgumentError: Nothing of the kind.
+    """
+    if isinstance(inputs, np.ndarray) and inputs.ndim:
+        return list(inputs)
+    if is_frame(inputs):
+        records = inputs.to_dict("records") if hasattr(inputs, "iloc") else inputs.to_dicts()
+        return list(records)
+    if (
+        isinstance(inputs, (str, bytes, Mapping))
+        or not hasattr(inputs, "__iter__")
+        or (np.ndim(inputs) == 0 and isinstance(inputs, np.ndarray))
+    ):
+        raise InvalidArgumentError(
+            "inputs", inputs, "an array of rows, a frame or a sequence of inputs", hint="One input goes to predict."
+        )
+    return list(inputs)
+
+
+def _as_table(given: Any, loaded: LoadedVersion, inputs: list[Any]) -> Any:
+    """What the caller gave, where the model takes it as it is; else the inputs one by one."""
+    adapter = loaded.adapter
+    if not adapter.takes_rows:
+        return inputs
+    if is_frame(given):
+        return given if adapter.takes_frames and hasattr(given, "iloc") else inputs
+    return given if isinstance(given, np.ndarray) and given.ndim > 1 and not adapter.takes_frames else inputs
+
+
+def _each(inputs: Any) -> list[Any]:
+    """A table as a list of its rows, in the form in which single inputs come."""
+    return inputs.to_dict("records") if is_frame(inputs) else list(inputs)

@@ -1,0 +1,152 @@
+"""What requests came to: counted, recorded, and handed to the caller."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Sequence
+from typing import Any, final
+
+from mlserve._counting import Tally
+from mlserve.errors import ErrorKind, ServingError
+from mlserve.records import ModelVersion, ServingResult
+from mlserve.records._serving import DraftResult, build_result
+from mlserve.serving._loaded import LoadedVersion
+from mlserve.serving._recording import Recorder
+from mlserve.serving._requests import Request
+from mlserve.serving._validation import translated
+
+_log = logging.getLogger(__name__)
+
+_blank = object.__new__
+
+
+@final
+class Results:
+    """Makes the results of one server.
+
+    *Thread safety*: yes.
+
+    Args:
+        name: Begins every prediction id.
+        recorder: Where predictions and failures are recorded.
+        failed_version: The version of an id whose model could not be loaded, if there is one.
+        monotonic: Tells seconds.
+        timestamp: Tells seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        recorder: Recorder,
+        failed_version: Callable[[str | None], ModelVersion | None],
+        monotonic: Callable[[], float],
+        timestamp: Callable[[], float],
+    ) -> None:
+        self._name = name
+        self._recorder = recorder
+        self._failed_version = failed_version
+        self._monotonic = monotonic
+        self._timestamp = timestamp
+        self.begin()
+
+    def begin(self) -> None:
+        """Count from nothing, with ids that no other process gives."""
+        self.id_prefix = f"{self._name}-{os.urandom(6).hex()}-"
+        self.accepted, self.failed, self.cancelled = Tally(), Tally(), Tally()
+        self.shed, self.degraded, self.timed_out = Tally(), Tally(), Tally()
+
+    def new_id(self) -> str:
+        """The id of a request, which is counted as accepted."""
+        return f"{self.id_prefix}{self.accepted.next()}"
+
+    def succeeded(
+        self,
+        loaded: LoadedVersion,
+        input: Any,
+        value: Any,
+        started: float,
+        prediction_id: str,
+        key: str | None,
+        arm: str | None = None,
+        degraded: str | None = None,
+    ) -> ServingResult[Any]:
+        """Record an answer as the model gave it."""
+        elapsed_ms = (self._monotonic() - started) * 1000.0
+        confidence = None
+        if loaded.has_confidence:
+            value, confidence = value
+        try:
+            self._recorder.prediction(
+                prediction_id, loaded.id, input, value, elapsed_ms, self._timestamp(), confidence, arm, key
+            )
+        except Exception as error:
+            self._recorder.failed(error)
+        return build_result(True, value, None, loaded.version, elapsed_ms, prediction_id, arm, degraded)
+
+    def succeeded_many(self, requests: Sequence[Request], values: Sequence[Any]) -> list[ServingResult[Any]]:
+        """Record answers that one version gave together, as the model gave them."""
+        if not requests:
+            return []
+        loaded = requests[0].loaded
+        assert loaded is not None
+        now, version = self._monotonic(), loaded.version
+        answers, confidences = zip(*values, strict=True) if loaded.has_confidence else (values, None)
+        results: list[Any] = []
+        for request, value in zip(requests, answers, strict=True):
+            # As in ``ModelServer.predict``: what build_result does, without its call.
+            result: Any = _blank(DraftResult)
+            result.success, result.value, result.error = True, value, None
+            result.version, result.prediction_id = version, request.prediction_id
+            result.processing_time_ms = (now - request.started) * 1000.0
+            result.arm, result.degraded = request.arm, None
+            result.__class__ = ServingResult
+            request.result = result
+            results.append(result)
+        try:
+            self._recorder.block(requests, loaded.id, answers, self._timestamp(), confidences)
+        except Exception as error:
+            self._recorder.failed(error)
+        return results
+
+    def failure(
+        self,
+        exception: Exception,
+        loaded: LoadedVersion | None,
+        input: Any,
+        started: float,
+        prediction_id: str,
+        key: str | None,
+        arm: str | None = None,
+    ) -> ServingError:
+        """Log and record why a request failed."""
+        elapsed_ms = (self._monotonic() - started) * 1000.0
+        version_id = None if loaded is None else loaded.id
+        error = translated(exception, version_id)
+        if error.kind.is_caller_fault or error.kind is ErrorKind.Overloaded:
+            _log.info("prediction %s failed: %s", prediction_id, error.message)
+        else:
+            _log.error("prediction %s failed: %s", prediction_id, error.message, exc_info=exception)
+        error.forget_traceback()
+        asked = version_id or error.version_id
+        self._recorder.failure(prediction_id, asked, input, error.kind.value, elapsed_ms, key, arm)
+        return error
+
+    def failed_result(
+        self,
+        error: ServingError,
+        loaded: LoadedVersion | None,
+        started: float,
+        prediction_id: str,
+        arm: str | None = None,
+    ) -> ServingResult[Any]:
+        """A failed result, counted."""
+        if error.kind is ErrorKind.Overloaded:
+            self.shed.next()
+        else:
+            self.failed.next()
+        if error.kind is ErrorKind.DeadlineExceeded:
+            self.timed_out.next()
+        elapsed_ms = (self._monotonic() - started) * 1000.0
+        version = loaded.version if loaded is not None else self._failed_version(error.version_id)
+        return build_result(False, None, error, version, elapsed_ms, prediction_id, arm, None)

@@ -1,0 +1,43 @@
+"""The counters of a server, put together."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mlserve.records import ServerStatistics
+from mlserve.records._values import FrozenMapping
+from mlserve.serving._assembly import Parts
+
+
+def counted(parts: Parts) -> ServerStatistics:
+    """What the parts of a server have counted."""
+    cache, results, guards, batcher = parts.cache, parts.results, parts.guarded.guards, parts.batcher
+    loaded = cache.loaded
+    under_way = list(guards.under_way.values())
+    leases = {
+        version.id: len(version.leases) + sum(one.count for one in under_way if one.loaded is version)
+        for version in loaded
+    }
+    in_flight = (
+        sum(len(version.leases) for version in loaded) + len(parts.arriving) + sum(one.count for one in under_way)
+    )
+    accepted, cancelled, shed = results.accepted.value, results.cancelled.value, results.shed.value
+    breakers = {version.id: str(version.breaker.state) for version in loaded if version.breaker is not None}
+    counts: dict[str, Any] = {**cache.counts, **guards.counts}
+    return ServerStatistics(
+        accepted=accepted,
+        answered=accepted - cancelled - shed - in_flight,
+        failed=results.failed.value,
+        degraded=results.degraded.value,
+        shed=shed,
+        cancelled=cancelled,
+        timed_out=results.timed_out.value,
+        in_flight=in_flight,
+        leases=FrozenMapping(leases),
+        batches=0 if batcher is None else batcher.batches,
+        batched=0 if batcher is None else batcher.batched,
+        breakers=FrozenMapping(breakers),
+        monitor_errors=parts.recorder.errors,
+        loaded_models=tuple(leases),
+        **counts,
+    )

@@ -1,0 +1,127 @@
+"""Many inputs as one table, and one answer for each of its rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from mlserve.errors import InvalidInputError, PredictionExceptionError
+
+ToRows = Callable[[Any], Any]
+"""From one input to a table of one row."""
+
+CallMany = Callable[[Sequence[Any]], list[Any]]
+
+
+def is_frame(value: Any) -> bool:
+    """Whether a value is a data frame, of whatever library."""
+    return hasattr(value, "columns") and hasattr(value, "dtypes")
+
+
+def many_by_predict(model: Any, to_rows: ToRows) -> CallMany:
+    """One call of ``predict``."""
+    predict = model.predict
+
+    def call_many(inputs: Sequence[Any]) -> list[Any]:
+        return answers_of_each(predict(_stacked(inputs, to_rows)), len(inputs))
+
+    return call_many
+
+
+def many_by_both(model: Any, to_rows: ToRows) -> CallMany:
+    """One call of ``predict`` for the labels and one of ``predict_proba`` for the confidences."""
+    predict, predict_proba = model.predict, model.predict_proba
+
+    def call_many(inputs: Sequence[Any]) -> list[Any]:
+        table = _stacked(inputs, to_rows)
+        labels = answers_of_each(predict(table), len(inputs))
+        confidences = np.max(_probabilities(predict_proba(table), len(inputs)), axis=1).tolist()
+        return list(zip(labels, confidences, strict=True))
+
+    return call_many
+
+
+def many_by_argmax(model: Any, to_rows: ToRows, clear_margin: float) -> CallMany:
+    """One call of ``predict_proba``; of ``predict`` for the rows whose two most probable classes are too close."""
+    predict, predict_proba, classes = model.predict, model.predict_proba, model.classes_
+
+    def call_many(inputs: Sequence[Any]) -> list[Any]:
+        table = _stacked(inputs, to_rows)
+        probabilities = _probabilities(predict_proba(table), len(inputs))
+        confidences = probabilities.max(axis=1)
+        # Where a probability is NaN nothing is above the margin, and the model is asked.
+        is_clear = (probabilities > (confidences - clear_margin)[:, np.newaxis]).sum(axis=1) == 1
+        labels = list(classes[probabilities.argmax(axis=1)])
+        if not is_clear.all():
+            unclear = np.flatnonzero(~is_clear)
+            rows = table.iloc[unclear] if hasattr(table, "iloc") else table[unclear]
+            for row, label in zip(unclear.tolist(), answers_of_each(predict(rows), unclear.size), strict=True):
+                labels[row] = label
+        return list(zip(labels, confidences.tolist(), strict=True))
+
+    return call_many
+
+
+def answers_of_each(answers: Any, count: int) -> list[Any]:
+    """Answers, one for each of so many inputs.
+
+    Raises:
+        PredictionExceptionError: There are more or fewer.
+    """
+    try:
+        found = len(answers)
+    except TypeError:
+        found = None
+    if found != count:
+        given = "a single value" if found is None else f"{found} items"
+        raise PredictionExceptionError(
+            f"the model answered {count} inputs with {given}; expected one item for each.",
+            hint="Wrap a model that answers one input at a time in SingleRow(model).",
+        )
+    if hasattr(answers, "iloc"):
+        return [answers.iloc[row] for row in range(count)]
+    if isinstance(answers, np.ndarray) and answers.ndim > 1:
+        # A view would keep the answers of the whole batch for as long as one of them is kept.
+        return [row.copy() for row in answers]
+    return list(answers)
+
+
+def _probabilities(answers: Any, count: int) -> np.ndarray[Any, Any]:
+    probabilities = np.asarray(answers)
+    if probabilities.ndim != 2 or len(probabilities) != count:
+        raise PredictionExceptionError(
+            f"predict_proba answered {count} inputs with an array of shape {probabilities.shape}; "
+            f"expected ({count}, n_classes)."
+        )
+    return probabilities
+
+
+def _stacked(inputs: Sequence[Any], to_rows: ToRows) -> Any:
+    """The table of all inputs; a table is one already."""
+    table: Any = inputs
+    if is_frame(table) or (isinstance(table, np.ndarray) and table.ndim > 1):
+        return table
+    first = inputs[0]
+    if type(first) is np.ndarray and first.ndim == 1 and all(type(input) is np.ndarray for input in inputs):
+        table = to_rows(first)
+        if type(table) is np.ndarray and len({input.shape for input in inputs}) == 1:
+            return np.array(inputs)
+    rows = [to_rows(input) for input in inputs]
+    if len(rows) == 1:
+        return rows[0]
+    try:
+        if is_frame(rows[0]):
+            import pandas
+
+            return pandas.concat(rows, ignore_index=True)
+        if hasattr(rows[0], "tocsr"):
+            from scipy import sparse
+
+            return sparse.vstack(rows, format="csr")
+        return np.concatenate(rows)
+    except (ValueError, TypeError) as error:
+        raise InvalidInputError(
+            f"the inputs are not alike and make no table ({error}).", hint="Give every input the same features."
+        ) from error
