@@ -52,6 +52,7 @@ from mlserve.serving import Batching, CachePolicy, HealthPolicy, Limits, ModelSe
 if typing.TYPE_CHECKING:
     from mlserve.drift import DriftDetector, DriftPolicy, DriftStream
     from mlserve.records import DriftDetectionResult, DriftSeverity, DriftType
+    from mlserve.repositories import DirectoryModelRepository
 
 __all__ = [
     "ArraySchema",
@@ -65,6 +66,7 @@ __all__ = [
     "Clock",
     "CumulativeMonitor",
     "DeferringMonitor",
+    "DirectoryModelRepository",
     "DriftDetectionResult",
     "DriftDetector",
     "DriftPolicy",
@@ -103,6 +105,7 @@ __all__ = [
 _CONTROL_PLANE = {
     "mlserve.drift": ("DriftDetector", "DriftPolicy", "DriftStream"),
     "mlserve.records": ("DriftDetectionResult", "DriftSeverity", "DriftType"),
+    "mlserve.repositories": ("DirectoryModelRepository",),
 }
 
 if not typing.TYPE_CHECKING:  # a type checker would take __getattr__ to give every name

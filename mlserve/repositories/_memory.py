@@ -12,8 +12,9 @@ from mlserve._forking import renew_after_fork
 from mlserve.clocks import Clock, SystemClock
 from mlserve.errors import InvalidArgumentError, VersionNotFoundError
 from mlserve.protocols import VersionDescriber, WritableModelRepository
-from mlserve.records import Baseline, HistoryEntry, InputSample, ModelVersion, Stage, Task, VersionDescription
-from mlserve.schemas import ArraySchema, feature_row
+from mlserve.records import HistoryEntry, ModelVersion, Stage, Task, VersionDescription
+from mlserve.repositories._describing import carried_with
+from mlserve.schemas import ArraySchema
 
 TModel = TypeVar("TModel", default=Any)
 
@@ -85,22 +86,12 @@ class InMemoryModelRepository(WritableModelRepository[TModel], VersionDescriber,
             InvalidArgumentError: An unknown task, tags that are not text, a baseline that is no table, an example
                 that does not fit the schema.
         """
-        schema = _schema_of(model, example) if schema is None else schema
-        if schema is not None and example is not None:
-            checked = schema.validate(example)
-            if checked.error is not None:
-                raise InvalidArgumentError("example", example, "an input that fits the schema", hint=checked.message)
+        carried = carried_with(model, task, example, schema, baseline)
         with self._lock:
             version = ModelVersion(
                 id=str(len(self._descriptions) + 1), created_at=self._clock.now(), tags=tags if tags is not None else {}
             )
-            self._descriptions[version.id] = VersionDescription(
-                version=version,
-                task=_task(task),
-                example=example,
-                schema=schema,
-                baseline=_baseline(baseline, None if schema is None else schema.names),
-            )
+            self._descriptions[version.id] = carried.of(version)
             self._models[version.id] = model
             self._stages[version.id] = Stage.CANDIDATE
             self._changed("register", version.id)
@@ -233,33 +224,3 @@ class InMemoryModelRepository(WritableModelRepository[TModel], VersionDescriber,
         self._history.append(HistoryEntry(self.generation + 1, action, version_id, self._clock.now(), detail))
         # Last, so that whoever sees the new generation sees the change.
         self.generation += 1
-
-
-def _task(task: Task | str | None) -> Task | None:
-    try:
-        return None if task is None else Task(task)
-    except ValueError:
-        raise InvalidArgumentError("task", task, "'classification', 'regression' or None") from None
-
-
-def _schema_of(model: Any, example: Any) -> ArraySchema | None:
-    # A plain callable takes what it likes: one example does not tell the shape of the next input.
-    if not hasattr(model, "predict") or isinstance(example, Mapping) or feature_row(example) is None:
-        return None
-    schema = ArraySchema.infer([example])
-    return ArraySchema(
-        shape=schema.shape,
-        dtype="float64" if schema.dtype != "float32" else "float32",
-        allow_missing=schema.allow_missing,
-        allow_infinite=schema.allow_infinite,
-    )
-
-
-def _baseline(baseline: Any, names: tuple[str, ...] | None) -> Baseline | None:
-    if baseline is None or isinstance(baseline, Baseline):
-        return baseline
-    if isinstance(baseline, InputSample):
-        return Baseline(inputs=baseline)
-    columns = getattr(baseline, "columns", None)
-    names = names if columns is None else tuple(str(column) for column in columns)
-    return Baseline(inputs=InputSample(rows=baseline, feature_names=names))

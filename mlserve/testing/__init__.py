@@ -21,20 +21,25 @@ try:
     # Before the modules below are imported: their asserts then say what they compared, like those of a test file.
     _pytest.register_assert_rewrite(
         "mlserve.testing._event_monitors",
+        "mlserve.testing._fleet_monitors",
         "mlserve.testing._further_monitors",
         "mlserve.testing._monitor_contract",
         "mlserve.testing._monitor_machine",
         "mlserve.testing._monitors",
+        "mlserve.testing._prediction_monitors",
         "mlserve.testing._repositories",
         "mlserve.testing._repository_machine",
         "mlserve.testing._writable_repositories",
     )
 
     from mlserve.testing._event_monitors import DeferringMonitorContract, EventMonitorContract
+    from mlserve.testing._filesystem import PowerLoss, SimulatedDisk
+    from mlserve.testing._fleet_monitors import CumulativeMonitorContract, MergeableMonitorContract
     from mlserve.testing._further_monitors import BaselineMonitorContract, LabelledMonitorContract
     from mlserve.testing._models import ConstantModel
     from mlserve.testing._monitor_machine import MonitorMachine
     from mlserve.testing._monitors import ModelMonitorContract
+    from mlserve.testing._prediction_monitors import PredictionMonitorContract
     from mlserve.testing._repositories import (
         ModelRepositoryContract,
         ObservableRepositoryContract,
@@ -51,15 +56,20 @@ except ModuleNotFoundError as _error:  # pragma: no cover  # tested in an interp
 __all__ = [
     "BaselineMonitorContract",
     "ConstantModel",
+    "CumulativeMonitorContract",
     "DeferringMonitorContract",
     "EventMonitorContract",
     "LabelledMonitorContract",
     "ManualClock",
+    "MergeableMonitorContract",
     "ModelMonitorContract",
     "ModelRepositoryContract",
     "MonitorMachine",
     "ObservableRepositoryContract",
+    "PowerLoss",
+    "PredictionMonitorContract",
     "RepositoryMachine",
+    "SimulatedDisk",
     "VersionDescriberContract",
     "WritableModelRepositoryContract",
 ]

@@ -137,6 +137,11 @@ class LabelledMonitorContract(MonitorContract):
         assert metrics.mean_absolute_error == pytest.approx(2.5 / 3)
         assert metrics.accuracy is None
 
+    def test_a_regressor_has_a_mean_squared_error(self, monitor: Any, clock: ManualClock) -> None:
+        """``root_mean_squared_error`` is √ of the mean of (output − actual)²; a classifier has none."""
+        self._label(monitor, clock, [(1.5, 1.0), (2.0, 4.0), (3.25, 3.25)])
+        assert self.metrics(monitor).root_mean_squared_error == pytest.approx((4.25 / 3) ** 0.5)
+
     def test_a_regressor_has_a_coefficient_of_determination(self, monitor: Any, clock: ManualClock) -> None:
         """``r2`` is 1 − Σ(y − ŷ)²/Σ(y − ȳ)²."""
         self._label(monitor, clock, [(1.5, 1.0), (2.0, 4.0), (3.25, 3.5)])
@@ -149,11 +154,30 @@ class LabelledMonitorContract(MonitorContract):
         self._label(monitor, clock, [(1.5, 1.0), (2.0, 1.0)])
         assert self.metrics(monitor).r2 is None
 
+    def test_each_class_has_its_precision_and_recall(self, monitor: Any, clock: ManualClock) -> None:
+        """``classes`` counts for each class the answers, the truths and those that were both, the commonest first."""
+        self._label(monitor, clock, [("a", "a"), ("a", "b"), ("b", "b"), ("c", "b"), ("a", "a")])
+        found = [
+            (one.label, one.support, one.predicted, one.precision, one.recall, one.f1)
+            for one in self.metrics(monitor).classes
+        ]
+        expected = [
+            ("b", 3, 1, 1.0, pytest.approx(1 / 3), 0.5),
+            ("a", 2, 3, pytest.approx(2 / 3), 1.0, pytest.approx(0.8)),
+            ("c", 0, 1, 0.0, None, 0.0),
+        ]
+        assert found == expected
+
+    def test_a_regressor_has_no_classes(self, monitor: Any, clock: ManualClock) -> None:
+        """``classes`` is empty for numbers with a fraction."""
+        self._label(monitor, clock, [(1.5, 1.0), (2.0, 4.0)])
+        assert self.metrics(monitor).classes == ()
+
     def test_a_classifier_has_no_regression_metrics(self, monitor: Any, clock: ManualClock) -> None:
-        """``mean_absolute_error`` and ``r2`` are None for class labels."""
+        """``mean_absolute_error``, ``root_mean_squared_error`` and ``r2`` are None for class labels."""
         self._label(monitor, clock, [(0, 1), (1, 1)])
         metrics = self.metrics(monitor)
-        assert (metrics.mean_absolute_error, metrics.r2) == (None, None)
+        assert (metrics.mean_absolute_error, metrics.root_mean_squared_error, metrics.r2) == (None, None, None)
 
     def test_no_outcome_is_lost_between_threads(self, clock: ManualClock) -> None:
         """Outcomes that several threads record, each after its prediction, are all joined."""

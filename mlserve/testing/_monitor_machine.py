@@ -34,6 +34,9 @@ _LATENCIES = st.floats(0.001, 1e6)
 _CONFIDENCES = st.one_of(st.none(), st.floats(0, 1))
 _LABELS = st.integers(0, 1)
 
+REGRESSOR = "2"
+"""The version whose answers are numbers with a fraction; those of all others are classes."""
+
 
 @attrs.define(eq=False)
 class Recorded:
@@ -45,8 +48,13 @@ class Recorded:
     latency_ms: float = 0.0
     confidence: float | None = None
     input: float = 0.0
-    output: int = 0
+    output: float = 0
     actual: int | None = None
+
+    @property
+    def is_regression(self) -> bool:
+        """Whether its answer is one of a regressor."""
+        return not float(self.output).is_integer()
 
 
 class MonitorMachine(RuleBasedStateMachine):
@@ -107,6 +115,8 @@ class MonitorMachine(RuleBasedStateMachine):
     def _predict(self, request: Recorded) -> None:
         number = len(self._predictions)
         request.input = float(number)
+        if request.version_id == REGRESSOR:
+            request.output += 0.25
         self._requests.append(request)
         self._predictions.append(request)
         self._monitor.record_prediction(
@@ -224,7 +234,41 @@ def _compare_metrics(metrics: ModelMetrics, requests: Sequence[Recorded], window
     labelled = [request for request in answered if request.actual is not None]
     assert metrics.labelled_count == len(labelled)
     assert same(metrics.label_coverage, len(labelled) / len(answered) if answered else None)
+    regressions = sum(request.is_regression for request in labelled)
+    # What the quality of a classifier and a regressor together would be, nobody has said.
+    if not regressions:
+        _compare_classes(metrics, labelled)
+    elif regressions == len(labelled):
+        _compare_errors(metrics, labelled)
+
+
+def _compare_classes(metrics: ModelMetrics, labelled: Sequence[Recorded]) -> None:
     assert same(metrics.accuracy, _mean([float(request.output == request.actual) for request in labelled]))
+    absent = [metrics.mean_absolute_error, metrics.root_mean_squared_error, metrics.r2]
+    assert absent == [None, None, None]
+    answered: Counter[Any] = Counter(request.output for request in labelled)
+    true: Counter[Any] = Counter(request.actual for request in labelled)
+    right: Counter[Any] = Counter(request.actual for request in labelled if request.output == request.actual)
+    assert {one.label for one in metrics.classes} == answered.keys() | true.keys()
+    supports = [one.support for one in metrics.classes]
+    assert supports == sorted(supports, reverse=True), "the commonest class first"
+    for one in metrics.classes:
+        hits, claimed, actual = right[one.label], answered[one.label], true[one.label]
+        assert (one.support, one.predicted) == (actual, claimed)
+        assert same(one.precision, hits / claimed if claimed else None)
+        assert same(one.recall, hits / actual if actual else None)
+        assert same(one.f1, 2 * hits / (claimed + actual))
+
+
+def _compare_errors(metrics: ModelMetrics, labelled: Sequence[Recorded]) -> None:
+    assert (metrics.accuracy, metrics.classes) == (None, ())
+    actual = [float(request.actual or 0) for request in labelled]
+    errors = [request.output - value for request, value in zip(labelled, actual, strict=True)]
+    squared, centre = math.fsum(error * error for error in errors), math.fsum(actual) / len(actual)
+    spread = math.fsum((value - centre) ** 2 for value in actual)
+    assert same(metrics.mean_absolute_error, _mean([abs(error) for error in errors]))
+    assert same(metrics.root_mean_squared_error, math.sqrt(squared / len(errors)))
+    assert same(metrics.r2, 1 - squared / spread if len(set(actual)) > 1 else None)
 
 
 def _mean(values: Sequence[float]) -> float | None:

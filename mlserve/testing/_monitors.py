@@ -78,9 +78,11 @@ class ModelMonitorContract(MonitorContract):
         absent = [
             metrics.error_rate, metrics.fault_rate, metrics.average_latency_ms, metrics.p50_latency_ms,
             metrics.p95_latency_ms, metrics.p99_latency_ms, metrics.average_confidence, metrics.accuracy,
-            metrics.mean_absolute_error, metrics.r2, metrics.label_coverage,
+            metrics.mean_absolute_error, metrics.root_mean_squared_error, metrics.r2, metrics.label_coverage,
+            metrics.label_delay_p50_seconds, metrics.label_delay_p95_seconds, metrics.label_watermark, metrics.mature,
         ]  # fmt: skip
         assert absent == [None] * len(absent)
+        assert metrics.classes == ()
 
     @pytest.mark.parametrize("version_id", [None, "1"])
     def test_metrics_say_what_they_are_of(self, monitor: ModelMonitor, version_id: str | None) -> None:

@@ -12,21 +12,42 @@ import pytest
 
 from mlserve import errors
 from mlserve.errors import (
+    BrokenHistoryError,
     CircuitOpenError,
     DeadlineExceededError,
+    DecompressionBombError,
+    DigestMismatchError,
     ErrorKind,
+    FileSizeError,
+    IntegrityError,
     InvalidArgumentError,
     InvalidInputError,
+    MalformedDocumentError,
     MissingCapabilityError,
     MissingExtraError,
+    MissingFileError,
     MlserveError,
     ModelLoadFailedError,
+    NewerFormatError,
     OverloadedError,
     PredictionExceptionError,
+    RepositoryError,
     RepositoryUnavailableError,
+    RepositoryWriteError,
+    SerializationError,
     ServerClosedError,
     ServingError,
+    SignatureError,
+    SnapshotFormatError,
+    StoreSchemaError,
+    SymbolicLinkError,
+    UnexpectedFileError,
+    UnknownKeyError,
+    UnsafePathError,
+    UnsignedVersionError,
+    UnsupportedFormatError,
     UnsupportedModelError,
+    UntrustedModelError,
     VersionNotFoundError,
 )
 
@@ -34,6 +55,27 @@ BUILTINS = {
     InvalidArgumentError: ValueError,
     MissingExtraError: ImportError,
     MissingCapabilityError: TypeError,
+    SnapshotFormatError: ValueError,
+    StoreSchemaError: ValueError,
+    RepositoryError: Exception,
+    RepositoryWriteError: OSError,
+    NewerFormatError: ValueError,
+    UnsupportedFormatError: TypeError,
+    SerializationError: ValueError,
+    UntrustedModelError: PermissionError,
+    SignatureError: PermissionError,
+    UnsignedVersionError: PermissionError,
+    UnknownKeyError: LookupError,
+    IntegrityError: ValueError,
+    DigestMismatchError: ValueError,
+    FileSizeError: ValueError,
+    MissingFileError: ValueError,
+    UnexpectedFileError: ValueError,
+    UnsafePathError: ValueError,
+    SymbolicLinkError: ValueError,
+    MalformedDocumentError: ValueError,
+    BrokenHistoryError: ValueError,
+    DecompressionBombError: ValueError,
     InvalidInputError: ValueError,
     VersionNotFoundError: LookupError,
     ModelLoadFailedError: RuntimeError,
@@ -57,6 +99,10 @@ def example(cls: type[MlserveError]) -> MlserveError:
         return MissingExtraError("matplotlib", "plot", "Drawing")
     if cls is MissingCapabilityError:
         return MissingCapabilityError(object(), "WritableModelRepository", "A rollout")
+    if cls is SnapshotFormatError:
+        return SnapshotFormatError("damaged")
+    if cls is StoreSchemaError:
+        return StoreSchemaError("sqlite:///metrics.db", 7, 1)
     if cls is InvalidInputError:
         return InvalidInputError(
             "it is nan.",
@@ -66,6 +112,8 @@ def example(cls: type[MlserveError]) -> MlserveError:
             exception=ValueError("inner"),
             version_id="3",
         )
+    if issubclass(cls, RepositoryError):
+        return cls("it failed.", hint="Try again.", path="versions/3", exception=KeyError("inner"))
     if issubclass(cls, ServingError):
         return cls("it failed.", hint="Try again.", exception=KeyError("inner"), version_id="3")
     return cls("it failed.", hint="Try again.")

@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).parents[2] / "mlserve"
 FLOORS = (
     ("errors", "_importing"),
     ("numerics",),
-    ("clocks", "_plotting", "_rendering"),
+    ("clocks", "_plotting", "_progress", "_rendering"),
     ("records",),
     ("schemas",),
     ("protocols",),

@@ -30,6 +30,15 @@ from mlserve import (
 )
 from mlserve.clocks import ManualClock, SystemClock
 from mlserve.records import DriftEvent, HealthStatus, InputSample
+from mlserve.repositories import (
+    DirectoryModelRepository,
+    HmacSigner,
+    HmacVerifier,
+    ModelSigningSigner,
+    ModelSigningVerifier,
+    Signer,
+    Verifier,
+)
 
 
 class Model:
@@ -47,6 +56,24 @@ def repository_in_memory(repository: InMemoryModelRepository[Model]) -> None:
     describer: VersionDescriber = repository
     observable: ObservableRepository = repository
     use(readable, writable, describer, observable)
+
+
+def repository_in_a_directory(repository: DirectoryModelRepository[Model]) -> None:
+    """The repository in a directory keeps the same promises."""
+    readable: ModelRepository[Model] = repository
+    writable: WritableModelRepository[Model] = repository
+    describer: VersionDescriber = repository
+    observable: ObservableRepository = repository
+    use(readable, writable, describer, observable)
+
+
+def signatures(
+    shared: HmacSigner, checking: HmacVerifier, private: ModelSigningSigner, public: ModelSigningVerifier
+) -> None:
+    """Both ways of signing keep the protocols of signers and verifiers."""
+    signers: list[Signer] = [shared, private]
+    verifiers: list[Verifier] = [checking, public]
+    use(signers, verifiers)
 
 
 def monitor_in_memory(monitor: InMemoryModelMonitor) -> None:
