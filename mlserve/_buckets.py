@@ -129,10 +129,12 @@ class BucketRing(Generic[T]):
         """Note that what happened at some moments, at least one, is new or changed; numbers of changes rise."""
         earliest, latest = int(moments.min()), int(moments.max())
         for level in self.levels:
-            first, last = level.index(earliest), level.index(latest)
+            width, changed = level.width, level.changed
+            first, last = -(-earliest // width), -(-latest // width)
             # Nearly always a block lies in one bucket, or in two.
-            touched = range(first, last + 1) if last - first < 2 else (-(-moments // level.width)).tolist()
-            level.changed.update(dict.fromkeys(touched, change))
+            changed[first] = changed[last] = change
+            if last - first > 1:
+                changed.update(dict.fromkeys((-(-moments // width)).tolist(), change))
 
     def expire(self, now: int) -> None:
         """Forget what lies before the retention. ``now``: microseconds since 1970."""

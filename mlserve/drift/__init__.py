@@ -7,6 +7,7 @@ from mlserve.drift._estimation import PerformanceEstimator
 from mlserve.drift._features import compare_inputs
 from mlserve.drift._policy import DriftPolicy, Thresholds
 from mlserve.drift._predictions import compare_predictions
+from mlserve.drift._references import InputReference
 from mlserve.drift._seasonal import SeasonalDriftStream, hour_of_week
 from mlserve.drift._spending import AlphaSpending, AlphaSpendingStatus
 from mlserve.drift._stream_states import DriftStreamStatus
@@ -24,6 +25,7 @@ __all__ = [
     "DriftStreamStatus",
     "ErrorEstimate",
     "ErrorRateStream",
+    "InputReference",
     "PerformanceEstimate",
     "PerformanceEstimator",
     "SeasonalDriftStream",

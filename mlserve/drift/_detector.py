@@ -16,6 +16,7 @@ from mlserve.drift._binned import compare_counts
 from mlserve.drift._features import compare_inputs, concluded
 from mlserve.drift._policy import DriftPolicy, Thresholds
 from mlserve.drift._predictions import LabelFreeEstimates, compare_predictions, no_baseline
+from mlserve.drift._references import KeptReferences
 from mlserve.errors import InvalidArgumentError
 from mlserve.protocols import ModelMonitor, PredictionMonitor
 from mlserve.records import (
@@ -68,6 +69,9 @@ class DriftDetector:
     without labels, next to the realised one and the share of labels that arrived. These two inform, they do not vote:
     answers move whenever inputs do, and an estimate trusts the model.
 
+    A baseline of inputs is prepared when it is first compared with, and kept until the monitor gives another one: of
+    the eight versions looked at last, a sorted copy of each.
+
     *Thread safety*: yes, as far as the monitor is.
 
     Args:
@@ -93,6 +97,7 @@ class DriftDetector:
         self._policy = policy if policy is not None else DriftPolicy()
         self._clock: Clock = clock if clock is not None else SystemClock()
         self._estimates = LabelFreeEstimates(self._policy.min_samples)
+        self._references = KeptReferences(self._policy)
         self._lock = threading.Lock()
         self._counts: Counter[str] = Counter()
 
@@ -127,6 +132,7 @@ class DriftDetector:
                 estimate_detail=detail,
             ),
             data_drift=self._data(
+                name,
                 self._monitor.get_baseline_input_distribution(name),
                 self._monitor.get_recent_input_distribution(name, window),
             ),
@@ -140,9 +146,24 @@ class DriftDetector:
             self._record(result)
         return result
 
-    def compare_inputs(self, baseline: Any, recent: Any, *, feature_names: Sequence[str] | None = None) -> DataDrift:
+    def compare_inputs(
+        self,
+        baseline: Any,
+        recent: Any,
+        *,
+        feature_names: Sequence[str] | None = None,
+        categorical: Sequence[str] = (),
+        progress: bool | None = None,
+    ) -> DataDrift:
         """``mlserve.drift.compare_inputs`` with this detector's policy."""
-        return compare_inputs(baseline, recent, feature_names=feature_names, policy=self._policy)
+        return compare_inputs(
+            baseline,
+            recent,
+            feature_names=feature_names,
+            categorical=categorical,
+            policy=self._policy,
+            progress=progress,
+        )
 
     def statistics(self) -> DriftDetectorStatistics:
         """Counters since the detector was built."""
@@ -190,7 +211,7 @@ class DriftDetector:
             severity=severity,
         )
 
-    def _data(self, baseline: InputSample | None, recent: InputSample) -> DataDrift:
+    def _data(self, name: str, baseline: InputSample | None, recent: InputSample) -> DataDrift:
         if baseline is None:
             return DataDrift(status=DriftStatus.NO_BASELINE, detail="no baseline of inputs: call set_baseline(inputs=)")
         if recent.bins is not None and recent.cell_counts is not None:
@@ -198,7 +219,8 @@ class DriftDetector:
             found = compare_counts(recent.bins, recent.cell_counts, rows, self._policy)
             return concluded(found, self._policy)
         try:
-            return self.compare_inputs(baseline.rows, _aligned(recent, baseline), feature_names=baseline.feature_names)
+            reference = self._references.reference(name, baseline)
+            return self.compare_inputs(reference, _aligned(recent, baseline), progress=False)
         except InvalidArgumentError as error:
             # The inputs cannot be compared; performance and concept still can.
             return DataDrift(status=DriftStatus.INSUFFICIENT_DATA, detail=error.message)

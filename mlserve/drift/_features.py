@@ -14,6 +14,7 @@ from mlserve.drift._blocks import compare_tables
 from mlserve.drift._chunks import compare_chunks, is_chunked
 from mlserve.drift._evidence import Comparison
 from mlserve.drift._policy import DriftPolicy
+from mlserve.drift._references import InputReference
 from mlserve.drift._tables import check_declared, check_width, table, table_like
 from mlserve.numerics import benjamini_hochberg, bonferroni
 from mlserve.records import DataDrift, DriftSeverity, DriftStatus, FeatureDrift, FeatureStatus
@@ -50,12 +51,14 @@ def compare_inputs(
 
     Args:
         baseline: Shape ``(n_samples, n_features)`` or ``(n_samples,)``: an array, a structured array, a mapping from
-            names to columns, or a pandas or polars frame; or an iterator of such tables.
+            names to columns, or a pandas or polars frame; or an iterator of such tables. To compare many windows with
+            one baseline, an ``InputReference`` of it, which is read and sorted only once.
         recent: As many features; any number of rows. An iterator of tables only where ``baseline`` is none.
-        feature_names: One name a feature, where the samples bring none; else the columns to compare.
+        feature_names: One name a feature, where the samples bring none; else the columns to compare. A prepared
+            baseline has its own, as it has its categories.
         categorical: Names of the features whose numbers are codes. Text, booleans, and integers of at most
             ``policy.max_categories`` values are taken as categories without being named.
-        policy: Thresholds.
+        policy: Thresholds; if None, those of a prepared baseline, or the defaults.
         progress: True shows a progress bar on standard error if it takes seconds, False does not, None does where tqdm
             is installed and standard error is a terminal.
 
@@ -66,7 +69,7 @@ def compare_inputs(
     Raises:
         InvalidArgumentError: Not a table, tables of different width, names that do not fit, values that cannot be told
             apart, times of which some have a zone and some have none; two iterators, or chunks that are unlike each
-            other. What an iterator itself raises is passed on.
+            other; names other than those of a prepared baseline. What an iterator itself raises is passed on.
         MissingExtraError: ``progress`` is True and tqdm is not installed; it comes with the extra ``progress``.
 
     Example:
@@ -80,6 +83,9 @@ def compare_inputs(
         >>> chunked.ks_statistic == drift.ks_statistic
         True
     """
+    if isinstance(baseline, InputReference):
+        policy = policy if policy is not None else baseline.policy
+        baseline, categorical = baseline.table(feature_names, categorical), tuple(baseline.categorical)
     policy = policy if policy is not None else DriftPolicy()
     if is_chunked(baseline) or is_chunked(recent):
         found = compare_chunks(

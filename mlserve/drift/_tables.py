@@ -70,12 +70,14 @@ def table(parameter: str, value: Any, names: Sequence[str] | None) -> Table:
     Args:
         parameter: What it is, for errors.
         value: An array ``(n_samples, n_features)`` or ``(n_samples,)``, a structured array, a mapping from names to
-            columns, or a pandas or polars frame.
+            columns, or a pandas or polars frame; or a table, which is returned.
         names: Names of the features, where the value brings none; with names of its own, the ones to take, in order.
 
     Raises:
         InvalidArgumentError: It is none of these, or its names do not fit.
     """
+    if isinstance(value, Table):
+        return value
     found = _named_sources(parameter, value)
     if found is None:
         return _array_table(parameter, value, names)

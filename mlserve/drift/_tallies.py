@@ -32,7 +32,7 @@ def tally_series(series: Any) -> Counter[Any] | None:
         counts = np.bincount(series.cat.codes.to_numpy().astype(np.intp) + 1, minlength=len(series.cat.categories) + 1)
         return _counter(zip([None, *series.cat.categories.tolist()], counts.tolist(), strict=True))
     if name in ("str", "string"):
-        return _counter(series.value_counts(dropna=False).items())
+        return _counter(series.value_counts(dropna=False, sort=False).items())
     if name in ("String", "Categorical", "Enum"):
         # The counts become a column "count", which must not be the name of the values.
         return _counter(series.alias("value").value_counts().rows())
@@ -52,7 +52,8 @@ def tally_numbers(values: npt.NDArray[Any]) -> Counter[Any]:
         if int(wide.max()) - int(lowest) < values.size:
             counts = np.bincount((wide - lowest).astype(np.intp, copy=False))
             return _counter(enumerate(counts.tolist(), int(lowest)))
-    distinct, counts = np.unique(values, return_counts=True)
+    # Of 0.0 and -0.0, which are equal, the sum is 0.0: their name shall not depend on the order of the rows.
+    distinct, counts = np.unique(values + 0.0 if values.dtype.kind == "f" else values, return_counts=True)
     return _counter(zip(distinct.tolist(), counts.tolist(), strict=True))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
@@ -56,7 +57,6 @@ class Waiting(NamedTuple):
 class Rare(NamedTuple):
     """What most requests do not have: one value of a row, so that the others cost nothing to leave it out."""
 
-    confidence: float | None = None
     arm: str | None = None
     key: str | None = None
     kind: str | None = None
@@ -83,6 +83,7 @@ class RequestBlock:
         outputs: Copies of what was answered.
         latency: Milliseconds.
         times: When, microseconds since 1970.
+        confidence: Of the answers, NaN where there was none.
         rare: A ``Rare`` for the rows that have one.
         sequences: Sequence number of each row, where they do not simply follow the first.
     """
@@ -94,6 +95,7 @@ class RequestBlock:
     outputs: Sequence[Any]
     latency: npt.NDArray[np.float64]
     times: npt.NDArray[np.int64]
+    confidence: npt.NDArray[np.float64]
     rare: Sequence[tuple[Any, ...] | None]
     sequences: Sequence[int] | None = None
 
@@ -120,6 +122,7 @@ class RequestBlock:
             [self.outputs[row] for row in rows],
             self.latency[rows],
             self.times[rows],
+            self.confidence[rows],
             [self.rare[row] for row in rows],
             [self.sequence(row) for row in rows],
         )
@@ -131,7 +134,8 @@ class RequestBlock:
 
     def _event(self, prediction_id: str, row: int) -> PredictionEvent | FailureEvent:
         rare = self.rare[row]
-        confidence, arm, key, kind = NOTHING_RARE if rare is None else rare
+        arm, key, kind = NOTHING_RARE if rare is None else rare
+        confidence = float(self.confidence[row])
         version_id, latency_ms = self.version_ids[row], float(self.latency[row])
         input = self.inputs[row]
         input = input.input if isinstance(input, Thinned) else None if isinstance(input, Dropped) else input
@@ -139,7 +143,15 @@ class RequestBlock:
         if kind is not None:
             return FailureEvent(prediction_id, version_id, input, kind, latency_ms, timestamp, arm, key)
         return PredictionEvent(
-            prediction_id, str(version_id), input, self.outputs[row], latency_ms, timestamp, confidence, arm, key
+            prediction_id,
+            str(version_id),
+            input,
+            self.outputs[row],
+            latency_ms,
+            timestamp,
+            None if math.isnan(confidence) else confidence,
+            arm,
+            key,
         )
 
     def waiting(self, first: int) -> Iterator[Waiting]:
@@ -154,7 +166,7 @@ class RequestBlock:
             ),
             first,
         ):
-            _, arm, key, _ = rare or NOTHING_RARE
+            arm, key, _ = rare or NOTHING_RARE
             yield Waiting(self.sequence(row), str(version_id), output, time, arm, key)
 
 

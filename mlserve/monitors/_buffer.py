@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable, Sequence
+from itertools import chain, repeat
 from typing import Any
 
 import numpy as np
@@ -85,8 +86,10 @@ class RequestBuffer(LabelledMonitor, BlockMonitor, DeferringMonitor):
         else:
             kept_input = self._kept(input)
         kept_output = output if type(output) in IMMUTABLE else self._kept(output)
-        rare = None if confidence is None and arm is None and key is None else (confidence, arm, key, None)
-        buffer.extend((prediction_id, model_version, kept_input, kept_output, processing_time_ms, timestamp, rare))
+        rare = None if arm is None and key is None else (arm, key, None)
+        buffer.extend(
+            (prediction_id, model_version, kept_input, kept_output, processing_time_ms, timestamp, confidence, rare)
+        )
         if len(buffer) >= FOLD_EVERY * ROW:
             self._fold_unless_busy()
 
@@ -98,28 +101,32 @@ class RequestBuffer(LabelledMonitor, BlockMonitor, DeferringMonitor):
         timestamp: float,
         confidences: Sequence[float | None] | None,
     ) -> None:
-        if confidences is None:
-            confidences = [None] * len(rows)
         if self._thinning:
-            for (prediction_id, input, output, took_ms, arm, key), confidence in zip(rows, confidences, strict=True):
+            told = repeat(None) if confidences is None else confidences
+            for (prediction_id, input, output, took_ms, arm, key), confidence in zip(rows, told, strict=False):
                 self.defer_prediction(
                     prediction_id, model_version, input, output, took_ms, timestamp, confidence, arm, key
                 )
             return
+        ids, inputs, outputs, latencies, arms, keys = zip(*rows, strict=True)
         kept = self._kept
+        columns = (
+            ids,
+            repeat(model_version),
+            [row.copy() if type(row) is _ndarray and not row.dtype.hasobject else kept(row) for row in inputs],
+            outputs if IMMUTABLE.issuperset(map(type, outputs)) else list(map(kept, outputs)),
+            latencies,
+            repeat(timestamp),
+            repeat(None) if confidences is None else confidences,
+            [None if arm is None and key is None else (arm, key, None) for arm, key in zip(arms, keys, strict=True)],
+        )
         # Built first: only a list is taken in at once, whatever other threads append meanwhile.
-        flat: list[Any] = []
-        for (prediction_id, input, output, took_ms, arm, key), confidence in zip(rows, confidences, strict=True):
-            kept_input = input.copy() if type(input) is _ndarray and not input.dtype.hasobject else kept(input)
-            kept_output = output if type(output) in IMMUTABLE else kept(output)
-            rare = None if confidence is None and arm is None and key is None else (confidence, arm, key, None)
-            flat += (prediction_id, model_version, kept_input, kept_output, took_ms, timestamp, rare)
-        self._buffer.extend(flat)
+        self._buffer.extend(list(chain.from_iterable(zip(*columns, strict=False))))
         if len(self._buffer) >= FOLD_EVERY * ROW:
             self._fold_unless_busy()
 
     def record_failure(self, event: FailureEvent) -> None:
-        rare = Rare(None, event.arm, event.key, str(event.kind))
+        rare = Rare(event.arm, event.key, str(event.kind))
         seconds = event.timestamp.timestamp()
         self._append_failure(
             (
@@ -129,12 +136,13 @@ class RequestBuffer(LabelledMonitor, BlockMonitor, DeferringMonitor):
                 None,
                 event.processing_time_ms,
                 seconds,
+                None,
                 rare,
             )
         )
 
     def record_prediction_error(self, kind: str, version_id: str | None) -> None:
-        self._append_failure(("", version_id, None, None, 0.0, self._timestamp(), Rare(kind=str(kind))))
+        self._append_failure(("", version_id, None, None, 0.0, self._timestamp(), None, Rare(kind=str(kind))))
 
     def _append_failure(self, row: tuple[Any, ...]) -> None:
         self._buffer.extend(row)

@@ -117,8 +117,14 @@ class CellTable:
         )
 
     def narrowed(self) -> CellTable:
-        """The same in little memory: to be kept."""
-        return attrs.evolve(self, cells=self.cells.renumbered(np.arange(len(self.keys))))
+        """The same in little memory: to be kept. Copied, as a view would hold all bytes of its snapshot."""
+        return attrs.evolve(
+            self,
+            rows=self.rows.copy(),
+            squares=self.squares.copy(),
+            unusable=self.unusable.copy(),
+            cells=self.cells.renumbered(np.arange(len(self.keys))),
+        )
 
     def total(self, mask: Mask, size: int) -> CellCounts | None:
         """What some of the buckets add up to, of bins with so many cells; None where they are of other bins."""

@@ -44,7 +44,7 @@ class Codes(Generic[T]):
 
     def all_of(self, names: Sequence[T]) -> npt.NDArray[np.int64]:
         """The code of each name."""
-        distinct = set(names)
+        distinct = dict.fromkeys(names)  # in order, unlike a set: which names are told apart is no matter of chance
         if len(distinct) == 1:
             return np.full(len(names), self.of(names[0]))
         codes = {name: self.of(name) for name in distinct}

@@ -253,13 +253,14 @@ def as_drawn(
         )
     bins, counts = counted
     effective_rows = counts.effective_rows(bins)
+    # Where each input stands for itself none was thinned.
+    sampling_error = sample_error(effective_rows) if counts.squares > counts.rows else 0.0
     return InputSample(
         rows=rows,
         feature_names=feature_names,
         count=count,
         method="binned",
-        # Where each stands for itself none was thinned.
-        statistic_error_bound=1 / bins.n_bins + (sample_error(effective_rows) if counts.squares > counts.rows else 0.0),
+        statistic_error_bound=min(1.0, 1 / bins.n_bins + sampling_error),
         unusable_count=counts.unusable,
         bins=bins,
         cell_counts=counts.cells,

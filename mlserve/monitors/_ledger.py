@@ -15,7 +15,6 @@ from mlserve._buckets import BucketRing, Level, Resolution, microseconds
 from mlserve.monitors._blocks import (
     FIRST_MOMENT,
     LAST_MOMENT,
-    NOTHING_RARE,
     EventRing,
     RequestBlock,
     Waiting,
@@ -33,10 +32,10 @@ from mlserve.monitors._windows import Label, OutcomeSummary, TrafficSummary, cla
 from mlserve.numerics._binning import ReferenceBins
 from mlserve.records import ModelMetrics, QualityMetrics
 
-ROW = 7
-"""Values of a request as it waits to be counted: id, version, input, output, milliseconds, seconds since 1970, and
-what is rare. They stand one after the other in one flat list, which takes a row at a time without a lock and gives
-whole columns as slices."""
+ROW = 8
+"""Values of a request as it waits to be counted: id, version, input, output, milliseconds, seconds since 1970, the
+confidence or None, and what is rare. They stand one after the other in one flat list, which takes a row at a time
+without a lock and gives whole columns as slices."""
 
 MOST_VERSIONS, MOST_KINDS, MOST_CLASSES = 10_000, 256, 256
 """What is told apart; no caller can make a monitor grow by inventing names."""
@@ -233,9 +232,9 @@ class Ledger:
 
     def fold_requests(self, flat: list[Any]) -> None:
         """Count requests: the values of one after the other, ``ROW`` of each. At most half of ``recent_requests``."""
-        ids, versions, inputs, outputs, latencies, seconds, rare = (flat[column::ROW] for column in range(ROW))
+        ids, versions, inputs, outputs, latencies, seconds, sure, rare = (flat[column::ROW] for column in range(ROW))
         try:
-            columns = self._columns(ids, versions, latencies, seconds, rare)
+            columns = self._columns(ids, versions, latencies, seconds, sure, rare)
         except (TypeError, ValueError, OverflowError):
             # Some value is nothing of its kind. Alone it is dropped; the others are counted.
             self._drop_or_split(flat)
@@ -246,15 +245,15 @@ class Ledger:
         # No window reaches them; they can still be read as events.
         self.counts["dropped"] += int((times <= self._now() - microseconds(self.retention)).sum())
         sequence = self._recent.append(times, codes, kind, latency, confidence)
-        block = RequestBlock(packed_ids, sequence, versions, inputs, outputs, latency, times, rare)
+        block = RequestBlock(packed_ids, sequence, versions, inputs, outputs, latency, times, confidence, rare)
         self.events.append(block)
         for code, chosen in _by_code(codes):
             self._touch(code, times if chosen.size == times.size else times[chosen])
         if kind.any():
             answered = np.flatnonzero(kind == SUCCESS)
-            block, codes, confidence = block.only(answered.tolist()), codes[answered], confidence[answered]
+            block, codes = block.only(answered.tolist()), codes[answered]
         if len(block):
-            self._sample(codes, block, confidence)
+            self._sample(codes, block)
             # Without the inputs: one prediction that waits would keep those of the whole block.
             block = attrs.evolve(block, inputs=())
             self.pending.extend(block)
@@ -262,7 +261,13 @@ class Ledger:
                 self.answered(block)
 
     def _columns(
-        self, ids: list[Any], versions: list[Any], latencies: list[Any], seconds: list[Any], rare: list[Any]
+        self,
+        ids: list[Any],
+        versions: list[Any],
+        latencies: list[Any],
+        seconds: list[Any],
+        sure: list[Any],
+        rare: list[Any],
     ) -> tuple[Any, ...]:
         latency = np.array(latencies, np.float64)
         with np.errstate(over="ignore"):
@@ -270,7 +275,12 @@ class Ledger:
         is_moment = (microseconds >= FIRST_MOMENT) & (microseconds <= LAST_MOMENT)
         if not (np.isfinite(latency) & (latency >= 0) & is_moment).all():
             raise ValueError("a latency or a time that is none")
-        kind, confidence = self._rare_columns(rare)
+        if sure.count(None) == len(sure):
+            confidence = np.full(len(sure), np.nan)
+        else:
+            confidence = np.array(sure, np.float64)  # NaN for None
+            confidence[np.isinf(confidence)] = np.nan
+        kind = self._kinds_of(rare)
         codes = self._versions.all_of(versions).astype(np.int32)
         return latency, microseconds.astype(np.int64), codes, kind, confidence, packed(ids)
 
@@ -282,17 +292,12 @@ class Ledger:
         for start in range(0, len(flat), ROW):
             self.fold_requests(flat[start : start + ROW])
 
-    def _rare_columns(
-        self, rare: Sequence[tuple[Any, ...] | None]
-    ) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.float64]]:
+    def _kinds_of(self, rare: Sequence[tuple[Any, ...] | None]) -> npt.NDArray[np.int16]:
         if not any(rare):
-            return np.zeros(len(rare), np.int16), np.full(len(rare), np.nan)
-        confidences, _, _, kinds = zip(*(NOTHING_RARE if row is None else row for row in rare), strict=True)
-        confidence = np.array(confidences, np.float64)
-        confidence[np.isinf(confidence)] = np.nan
-        return self._kinds.all_of(kinds).astype(np.int16), confidence
+            return np.zeros(len(rare), np.int16)
+        return self._kinds.all_of([None if row is None else row[-1] for row in rare]).astype(np.int16)
 
-    def _sample(self, codes: npt.NDArray[np.int32], block: RequestBlock, confidence: npt.NDArray[np.float64]) -> None:
+    def _sample(self, codes: npt.NDArray[np.int32], block: RequestBlock) -> None:
         for code, chosen in _by_code(codes):
             if code not in self._samples:
                 self._samples[code] = WindowSample(self._sample_size, self._rng)
@@ -300,7 +305,7 @@ class Ledger:
             times, inputs, outputs = block.times[chosen], block.inputs, block.outputs
             if chosen.size < len(block):
                 inputs, outputs = ([column[i] for i in chosen.tolist()] for column in (inputs, outputs))
-            sample.extend(times, inputs, outputs, confidence[chosen])
+            sample.extend(times, inputs, outputs, block.confidence[chosen])
             version_id = str(self._versions.names[code])
             self.inputs.add(version_id, times, inputs, self._now(), self.change)
             if sample.cut:

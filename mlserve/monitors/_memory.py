@@ -300,8 +300,9 @@ class InMemoryModelMonitor(
                 hint="Serve first, or take a longer window.",
             )  # fmt: skip
         predictions = self.get_recent_predictions(version_id, window)
+        # Of traffic that other monitors saw there are counts only.
         known = inputs if len(inputs.rows) else None
-        self._set_baseline(version_id, metrics, known, predictions)
+        self._set_baseline(version_id, metrics, known, predictions if len(predictions.outputs) else None)
 
     @override
     def events(self, after: int = 0, limit: int | None = None) -> EventPage:

@@ -15,7 +15,15 @@ from mlserve.numerics import _ks_pvalues as pvalues
 from mlserve.numerics._ks_counts import CountedReference, count_reference
 from mlserve.numerics._ks_pvalues import Alternative, Method
 from mlserve.numerics._ks_samples import Sample, checked_sample, comparable, sorted_rows
-from mlserve.numerics._ks_suprema import Probes, Supremum, find_supremum, has_repeats, probe_step, take_probes
+from mlserve.numerics._ks_suprema import (
+    Probes,
+    Supremum,
+    find_supremum,
+    group_ends,
+    has_repeats,
+    probe_step,
+    take_probes,
+)
 
 __all__ = ["KSResult", "SortedReference", "ks_2samp", "ks_statistic"]
 
@@ -143,7 +151,7 @@ def ks_statistic(reference: ArrayLike, current: ArrayLike, *, alternative: Alter
     """
     pvalues.check_choice("alternative", alternative, Alternative)
     sorted_reference = SortedReference(reference)
-    sample = sorted_reference._checked(current)
+    sample = sorted_reference._checked(current, sorted_reference.n_features)
     found = sorted_reference._find(sample, alternative)
     statistic = found.thresholds / (sorted_reference.n * sample.values.shape[0])
     return float(statistic[0]) if sorted_reference._is_single else statistic
@@ -247,22 +255,18 @@ class SortedReference:
         """
         pvalues.check_choice("alternative", alternative, Alternative)
         pvalues.check_choice("method", method, Method)
-        sample = self._checked(current)
+        return self._tested(self._checked(current, self.n_features), slice(self.n_features), alternative, method)
+
+    def _tested(
+        self, sample: Sample, features: slice, alternative: Alternative, method: Method, rows: Values | None = None
+    ) -> KSResult:
+        """The test of a window of some features; ``rows`` are its sorted values, where the caller has them."""
         m = sample.values.shape[0]
         pooled = method == "exact" or (method == "auto" and self.n + m <= pvalues.EXACT_TIES_LIMIT)
-        found = self._find(sample, alternative, pooled=pooled)
-        result = np.empty(self.n_features, dtype=np.float64)
-        methods = np.empty(self.n_features, dtype=f"<U{len('asymptotic')}")
-        tied = np.zeros(self.n_features, dtype=np.bool_) if found.ends is None else found.ties
-        if not tied.all():
-            result[~tied], methods[~tied] = pvalues.unconditional_pvalues(
-                found.thresholds[~tied], self.n, m, two_sided=alternative == "two-sided", method=method
-            )
-        if found.ends is not None and tied.any():
-            result[tied] = pvalues.conditional_pvalues(
-                found.thresholds[tied], found.ends[tied], self.n, m, alternative=alternative
-            )
-            methods[tied] = "exact-ties"
+        found = self._find(sample, alternative, pooled=pooled, first=features.start or 0, rows=rows)
+        result, methods = pvalues.window_pvalues(
+            found.thresholds, found.ends, found.ties, self.n, m, alternative=alternative, method=method
+        )
         statistic = found.thresholds / (self.n * m)
         if self._is_single:
             return KSResult(
@@ -277,11 +281,11 @@ class SortedReference:
             array.flags.writeable = False
         return KSResult(statistic, result, found.location, found.sign, methods, found.ties)
 
-    def _checked(self, current: ArrayLike) -> Sample:
+    def _checked(self, current: ArrayLike, n_features: int) -> Sample:
         sample = checked_sample("current", current)
-        m, n_features = sample.values.shape
-        if sample.is_single != self._is_single or n_features != self.n_features:
-            expected = "(m,)" if self._is_single else f"(m, {self.n_features})"
+        m = sample.values.shape[0]
+        if sample.is_single != self._is_single or sample.values.shape[1] != n_features:
+            expected = "(m,)" if self._is_single else f"(m, {n_features})"
             raise InvalidArgumentError(
                 "current",
                 sample.values.shape[:1] if sample.is_single else sample.values.shape,
@@ -313,24 +317,38 @@ class SortedReference:
             probes = self._probes[step] = take_probes(self._rows, step)
         return probes
 
-    def _find(self, sample: Sample, alternative: Alternative, *, pooled: bool = False) -> _Found:
-        """The suprema, block by block; ``pooled``: look for every tie, and note where tie groups end."""
-        m = sample.values.shape[0]
+    def _find(
+        self,
+        sample: Sample,
+        alternative: Alternative,
+        *,
+        pooled: bool = False,
+        first: int = 0,
+        rows: Values | None = None,
+    ) -> _Found:
+        """The suprema, block by block.
+
+        ``pooled``: look for every tie, and note where tie groups end. ``first``: the reference's feature that is the
+        window's first. ``rows``: as in ``_tested``.
+        """
+        m, n_features = sample.values.shape
         found = _Found(
-            thresholds=np.empty(self.n_features, dtype=np.int64),
-            sign=np.empty(self.n_features, dtype=np.int64),
-            location=np.empty(self.n_features, dtype=np.float64),
-            ties=np.empty(self.n_features, dtype=np.bool_),
-            ends=np.empty((self.n_features, self.n + m), dtype=np.bool_) if pooled else None,
+            thresholds=np.empty(n_features, dtype=np.int64),
+            sign=np.empty(n_features, dtype=np.int64),
+            location=np.empty(n_features, dtype=np.float64),
+            ties=np.empty(n_features, dtype=np.bool_),
+            ends=np.empty((n_features, self.n + m), dtype=np.bool_) if pooled else None,
         )
         counted = self._counted
-        if pooled or counted is None or sample.dtype.kind != "f" or not counted.suits(sample.values):
-            search = self._search
+        if rows is not None:
+            search = partial(self._search, first, rows)
+        elif pooled or counted is None or sample.dtype.kind != "f" or not counted.suits(sample.values):
+            search = partial(self._search, first, None)
         else:
             search = partial(self._count, counted)
         width = max(1, _VALUES_PER_BLOCK // m)
-        for first in range(0, self.n_features, width):
-            block = slice(first, min(first + width, self.n_features))
+        for start in range(0, n_features, width):
+            block = slice(start, min(start + width, n_features))
             supremum = search(sample, block, found, greater=alternative != "less", less=alternative != "greater")
             found.thresholds[block], found.location[block] = supremum.height, supremum.location
             found.sign[block] = np.where(supremum.is_plus, 1, -1)
@@ -346,31 +364,55 @@ class SortedReference:
         found.ties[block] = has_ties | supremum.shared
         return supremum
 
-    def _search(self, sample: Sample, block: slice, found: _Found, *, greater: bool, less: bool) -> Supremum:
-        reference, has_ties = self._rows[block], self._has_ties[block]
-        current = sorted_rows(sample.values, block.start, block.stop, self._rows.dtype)
+    def _search(
+        self,
+        first: int,
+        rows: Values | None,
+        sample: Sample,
+        block: slice,
+        found: _Found,
+        *,
+        greater: bool,
+        less: bool,
+    ) -> Supremum:
+        own = slice(first + block.start, first + block.stop)
+        reference, has_ties = self._rows[own], self._has_ties[own]
+        if rows is None:
+            current = sorted_rows(sample.values, block.start, block.stop, self._rows.dtype)
+        else:
+            current = rows[block]
         look_for_ties = found.ends is None and not has_ties.all()
         supremum = find_supremum(
             reference,
             current,
-            self._cuts(current.shape[1]).rows(block),
+            self._cuts(current.shape[1]).rows(own),
             greater=greater,
             less=less,
             look_for_shared=look_for_ties,
+            always_prune=rows is not None,
         )
         if found.ends is not None:
-            ends = found.ends[block] = _group_ends(np.concatenate((reference, current), axis=1))
+            ends = found.ends[block] = group_ends(np.concatenate((reference, current), axis=1))
             found.ties[block] = ~ends.all(axis=1)
         else:
             found.ties[block] = has_ties | supremum.shared | has_repeats(current) if look_for_ties else True
         return supremum
 
 
-def _group_ends(pooled: Values) -> Booleans:
-    """Whether each pooled value, in ascending order, is the last of its tie group. Sorts its argument."""
-    pooled.sort(axis=1)
-    ends = np.ones(pooled.shape, dtype=np.bool_)
-    np.not_equal(pooled[:, 1:], pooled[:, :-1], out=ends[:, :-1])
-    if pooled.dtype.kind == "f":
-        ends[:, :-1] &= ~((pooled[:, 1:] != pooled[:, 1:]) & (pooled[:, :-1] != pooled[:, :-1]))
-    return ends
+def sort_and_test(reference: SortedReference, current: ArrayLike, features: slice) -> tuple[KSResult, Values]:
+    """Test some features of a reference; but for the last bits of exact p-values, each is found as if tested alone.
+
+    Args:
+        reference: Of two dimensions.
+        current: A window of these features, shape ``(m, n_features)``.
+        features: Which: a range with both ends given.
+
+    Returns:
+        What ``ks_2samp`` returns, and the window's sorted values, shape ``(n_features, m)``, NaN last.
+
+    Raises:
+        InvalidArgumentError: As in ``ks_2samp``.
+    """
+    sample = reference._checked(current, features.stop - features.start)
+    rows = sorted_rows(sample.values, 0, sample.values.shape[1], reference.sorted_values.dtype)
+    return reference._tested(sample, features, "two-sided", "auto", rows), rows

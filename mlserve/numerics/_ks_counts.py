@@ -58,20 +58,27 @@ class CountedReference:
         m, (n_features, width) = values.shape[0], ranks.shape
         columns = values[:, features].astype(np.int64)
         columns -= lowest - 1
-        np.clip(columns, 0, width - 1, out=columns)
+        # Two plain operations cost less than clip, which first looks up the limits of the type.
+        np.maximum(columns, 0, out=columns)
+        np.minimum(columns, width - 1, out=columns)
         if n_features > 1:
             columns += np.arange(n_features) * width
         counts = np.bincount(columns.ravel(), minlength=n_features * width).reshape(n_features, width)
-        difference = ranks * m - np.cumsum(counts, axis=1) * self.n
-        plus = difference.max(axis=1) if greater else np.full(n_features, -1)
-        minus = -difference.min(axis=1) if less else np.full(n_features, -1)
-        is_plus = plus >= minus
-        height = np.where(is_plus, plus, minus)
+        difference = ranks * m
+        difference -= counts.cumsum(axis=1) * self.n
         # The first column where the difference attains the supremum is one where it jumps: a data value.
-        column = np.where(is_plus[:, None], difference, -difference).argmax(axis=1)
+        rows = np.arange(n_features)
+        up, down = difference.argmax(axis=1), difference.argmin(axis=1)
+        plus, minus = difference[rows, up], -difference[rows, down]
+        if greater and less:
+            is_plus = plus >= minus
+            height, column = np.where(is_plus, plus, minus), np.where(is_plus, up, down)
+        else:
+            is_plus = np.full(n_features, greater)
+            height, column = (plus, up) if greater else (minus, down)
         location = lowest - 1 + column
         # The first and the last column stand for many values, of which the largest is the place.
-        for feature in np.flatnonzero((column == 0) | (height == 0)).tolist():
+        for feature in ((column == 0) | (height == 0)).nonzero()[0].tolist():
             own = values[:, features][:, feature].astype(np.int64)
             if height[feature] == 0:
                 top = lowest[feature] - 1 + int(ranks[feature].searchsorted(self.n))
@@ -82,7 +89,7 @@ class CountedReference:
         if look_for_ties:
             held = np.diff(ranks, axis=1, prepend=0) > 0
             ties = np.any((counts > np.where(held, 0, 1))[:, 1:-1], axis=1)
-            for feature in np.flatnonzero(~ties).tolist():
+            for feature in (~ties).nonzero()[0].tolist():
                 own = np.sort(values[:, features][:, feature])
                 ties[feature] = bool((own[1:] == own[:-1]).any())
         return Supremum(height, is_plus, location, ties)

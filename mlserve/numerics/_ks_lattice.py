@@ -99,6 +99,9 @@ def one_sided_pvalues(thresholds: Integers, n: int, m: int) -> Floats:
 def tied_pvalues(thresholds: Integers, ends: Booleans, n: int, m: int, *, upper: bool, lower: bool) -> Floats:
     """P(statistic >= h/(n*m) | which values of the pooled sample are tied), for each ``h`` and its pattern of ties.
 
+    No barrier stands where the last tie group ends, at the end of all paths: they are counted up to where it begins,
+    and weighted with the chance to come there. Often it is by far the largest group, that of missing values.
+
     Args:
         thresholds: The values of h, shape ``(n_statistics,)``.
         ends: Whether the s-th smallest pooled value, ``s = 1 .. N``, is the last of its tie group; shape
@@ -112,6 +115,7 @@ def tied_pvalues(thresholds: Integers, ends: Booleans, n: int, m: int, *, upper:
         The p-values, shape ``(n_statistics,)``.
     """
     pvalues = _trivial_pvalues(thresholds, n, m)
+    ends = ends[:, :-1]
     longest = _longest_group(ends)
     for chosen in _batches(thresholds, pvalues, n, m, longest):
         pvalues[chosen] = _whole_path(
@@ -266,7 +270,13 @@ def _whole_path(
     total, count = n + m, thresholds.size
     success = _coin(n, m, total)
     odds, shrink = success / (1.0 - success), (1.0 - success) ** _STEPS_PER_SCALING
-    steps = np.arange(1, total + 1, dtype=np.int64)
+    finals = np.full(count, total) if ends is None else _last_ends(ends)
+    last = int(finals.max())
+    share = np.zeros(count)
+    leaving: dict[int, list[int]] = {}
+    for column, final in enumerate(finals.tolist()):
+        leaving.setdefault(final, []).append(column)
+    steps = np.arange(1, last + 1, dtype=np.int64)
     scale = (1.0 - success) ** -(steps % _STEPS_PER_SCALING).astype(np.float64)
     lows, highs = np.maximum(steps - m, 0), np.minimum(steps, n)
     # A cell this far out can only have come from cells outside at the end of the last tie group.
@@ -280,7 +290,7 @@ def _whole_path(
     if lower:
         lows = np.maximum(lows, cut_below + 1)
         edges.append(((cut_below + 1).tolist(), (_binomial(cut_below, steps, success) * scale).tolist()))
-    barriers = _barriers(thresholds, steps, ends, n, m, upper=upper, lower=lower)
+    barriers = _barriers(thresholds, steps, None if ends is None else ends[:, :last], n, m, upper=upper, lower=lower)
     cells = np.arange(n + 1, dtype=np.int64)[:, None]
     previous, current = np.zeros((n + 3, count + 1)), np.zeros((n + 3, count + 1))
     previous[1, -1] = 1.0
@@ -300,9 +310,19 @@ def _whole_path(
                 outside = cells[first:stop] >= limits[step] if is_above else cells[first:stop] <= limits[step]
             span = slice(first + 1, stop + 1)
             np.copyto(current[span, :-1], current[span, -1:], where=outside)
+        for column in leaving.get(step + 1, ()):
+            share[column] = _share_outside(current[low + 1 : high + 2, (column, -1)], low, step + 1, n, m)
         previous, current = current, previous
-    share: Floats = previous[n + 1, :-1] / previous[n + 1, -1]
     return share
+
+
+def _share_outside(weights: Floats, low: int, step: int, n: int, m: int) -> float:
+    """The share of paths that were outside by a step: of the cells from ``low`` on by their weights, and all beyond."""
+    lowest, probabilities = _hypergeometric(step, n, m)
+    outside, of_all = np.ones(probabilities.size), weights[:, 1]
+    first = low - lowest
+    np.divide(weights[:, 0], of_all, out=outside[first : first + of_all.size], where=of_all > 0.0)
+    return float(probabilities @ outside)
 
 
 def _barriers(
@@ -327,11 +347,17 @@ def _barriers(
 
 
 def _longest_group(ends: Booleans) -> int:
-    """Size of the largest tie group of any row."""
+    """Size of the largest tie group of any row that ends in it; 1 where none does."""
     rows, positions = np.nonzero(ends)
     before = np.concatenate(([-1], positions[:-1]))
     before[np.concatenate(([True], rows[1:] != rows[:-1]))] = -1
-    return int((positions - before).max())
+    return int((positions - before).max(initial=1))
+
+
+def _last_ends(ends: Booleans) -> Integers:
+    """The step at which the last tie group of each row ends that does; 0 where none does."""
+    last = ends.shape[1] - ends[:, ::-1].argmax(axis=1)
+    return np.where(ends.any(axis=1), last, 0)
 
 
 def _coin(n: int, m: int, steps: int) -> float:

@@ -20,6 +20,7 @@ __all__ = [
     "conditional_pvalues",
     "ks_pvalue",
     "unconditional_pvalues",
+    "window_pvalues",
 ]
 
 Alternative: TypeAlias = Literal["two-sided", "less", "greater"]
@@ -117,6 +118,41 @@ def ks_pvalue(
         statistics.ravel(), None, smaller, larger, two_sided=alternative == "two-sided", method=method
     )
     return float(pvalues[0]) if statistics.ndim == 0 else pvalues.reshape(statistics.shape)
+
+
+def window_pvalues(
+    thresholds: Integers,
+    ends: Booleans | None,
+    tied: Booleans,
+    n: int,
+    m: int,
+    *,
+    alternative: Alternative,
+    method: Method,
+) -> tuple[Floats, NDArray[np.str_]]:
+    """P-values of the features of a window, given their ties where these count, and how each was computed.
+
+    Args:
+        thresholds: Statistics as integers h = D*n*m, shape ``(n_features,)``.
+        ends: As in ``conditional_pvalues``; None where ties do not count.
+        tied: Whether a feature has ties, shape ``(n_features,)``.
+        n: Size of the reference.
+        m: Size of the current sample.
+        alternative: Two-sided, or the sign of F_reference - F_current that counts.
+        method: Of features without ties.
+    """
+    two_sided = alternative == "two-sided"
+    if ends is None or not tied.any():
+        result, name = unconditional_pvalues(thresholds, n, m, two_sided=two_sided, method=method)
+        return result, np.full(thresholds.size, name)
+    result = np.empty(thresholds.size)
+    methods = np.full(thresholds.size, "exact-ties")
+    if not tied.all():
+        result[~tied], methods[~tied] = unconditional_pvalues(
+            thresholds[~tied], n, m, two_sided=two_sided, method=method
+        )
+    result[tied] = conditional_pvalues(thresholds[tied], ends[tied], n, m, alternative=alternative)
+    return result, methods
 
 
 def unconditional_pvalues(

@@ -18,7 +18,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Probes", "Supremum", "find_supremum", "has_repeats", "probe_step", "take_probes"]
+__all__ = ["Probes", "Supremum", "find_supremum", "group_ends", "has_repeats", "probe_step", "take_probes"]
 
 Values: TypeAlias = NDArray[Any]
 Integers: TypeAlias = NDArray[np.int64]
@@ -111,8 +111,25 @@ def has_repeats(rows: Values) -> Booleans:
     return np.asarray(np.any(rows[:, 1:] == rows[:, :-1], axis=1) | (rows[:, -2] != rows[:, -2]))
 
 
+def group_ends(pooled: Values) -> Booleans:
+    """Whether each pooled value, in ascending order, is the last of its tie group. Sorts its argument."""
+    pooled.sort(axis=1)
+    ends = np.ones(pooled.shape, dtype=np.bool_)
+    np.not_equal(pooled[:, 1:], pooled[:, :-1], out=ends[:, :-1])
+    if pooled.dtype.kind == "f":
+        ends[:, :-1] &= ~((pooled[:, 1:] != pooled[:, 1:]) & (pooled[:, :-1] != pooled[:, :-1]))
+    return ends
+
+
 def find_supremum(
-    reference: Values, current: Values, probes: Probes, *, greater: bool, less: bool, look_for_shared: bool = False
+    reference: Values,
+    current: Values,
+    probes: Probes,
+    *,
+    greater: bool,
+    less: bool,
+    look_for_shared: bool = False,
+    always_prune: bool = False,
 ) -> Supremum:
     """The supremum of the difference between two sorted samples of one dtype.
 
@@ -123,12 +140,14 @@ def find_supremum(
         greater: Whether F_reference - F_current counts.
         less: Whether F_current - F_reference counts.
         look_for_shared: Whether to look for the probes among the current values.
+        always_prune: Not to look at all values where that is faster: values of all features together count there,
+            and the more are looked at, the more may be seen to be shared.
     """
     (n_features, n), m = reference.shape, current.shape[1]
     samples = _Samples(reference, current, (1, -1) if greater and less else (1,) if greater else (-1,))
     shared = np.zeros(n_features, dtype=np.bool_)
     k = min(n, m)
-    if n_features * k <= _VALUES_NOT_WORTH_PRUNING:
+    if not always_prune and n_features * k <= _VALUES_NOT_WORTH_PRUNING:
         features, positions = np.arange(n_features).repeat(k), np.arange(n_features * k)
         if n_features > 1:
             positions -= features * k

@@ -348,7 +348,9 @@ class DriftDetectionResult:
 
     def _summary(self) -> list[tuple[str, str]]:
         performance, concept = self.analysis.performance_drift, self.analysis.concept_drift
+        since = self.detected_at - self.time_window
         return [
+            ("window", f"since {since:%Y-%m-%d %H:%M:%S}, until {self.detected_at:%Y-%m-%d %H:%M:%S} UTC"),
             ("primary type", str(self.primary_type)),
             ("severity", str(self.severity)),
             ("recommended action", self.recommended_action),

@@ -31,7 +31,7 @@ _DTYPES = frozenset({"<i2", "<i4", "<i8", "<f8"})
 
 
 def _columns(value: Mapping[str, npt.NDArray[Any]]) -> FrozenMapping[str, npt.NDArray[Any]]:
-    columns = {name: column.view() for name, column in value.items()}
+    columns = {name: np.asarray(column).view() for name, column in value.items()}
     for column in columns.values():
         column.flags.writeable = False
     return FrozenMapping(columns)

@@ -15,7 +15,7 @@ from mlserve.records._values import FrozenMapping, aware, to_utc
 
 if TYPE_CHECKING:
     from mlserve.records._monitoring import Baseline
-    from mlserve.schemas import ArraySchema
+    from mlserve.schemas import Schema
 
 
 class Stage(StrEnum):
@@ -95,7 +95,7 @@ class VersionDescription:
     version: ModelVersion
     task: Task | None = None
     example: Any = None
-    schema: ArraySchema | None = None
+    schema: Schema | None = None
     baseline: Baseline | None = None
     lineage: Mapping[str, str] = attrs.field(factory=FrozenMapping)
 

@@ -14,8 +14,9 @@ from mlserve import DriftDetector, DriftPolicy, DriftSeverity, DriftType, InMemo
 from mlserve.clocks import ManualClock
 from mlserve.drift import PerformanceEstimator, Thresholds, compare_predictions
 from mlserve.errors import InvalidArgumentError
+from mlserve.numerics._binning import ReferenceBins
 from mlserve.protocols import ModelMonitor, PredictionMonitor
-from mlserve.records import DriftEvent, DriftStatus, InputSample, PredictionEvent, PredictionSample
+from mlserve.records import DriftEvent, DriftStatus, InputSample, PredictionEvent, PredictionSample, QualityMetrics
 
 HOUR = timedelta(hours=1)
 NORMAL = np.random.default_rng(1).normal(size=(400, 3))
@@ -287,6 +288,28 @@ def test_inputs_of_another_width_do_not_hide_the_rest():
     assert result.analysis.data_drift.status == DriftStatus.INSUFFICIENT_DATA
     assert "3 features" in result.analysis.data_drift.detail
     assert result.primary_type == DriftType.PERFORMANCE
+
+
+def test_inputs_that_were_counted_are_compared_by_their_counts():
+    """Where a monitor counted the inputs of the window in the cells of the baseline, the counts decide."""
+    names = ("a", "b", "c")
+    bins = ReferenceBins.from_rows(NORMAL, names, 20)
+    recent = NORMAL[:100] + [0.0, 2.0, 0.0]
+    monitor = FixedMonitor(baseline_inputs=NORMAL)
+    monitor.recent_inputs = InputSample(
+        NORMAL[:5], names, count=100, method="binned", bins=bins, cell_counts=bins.count(recent), counted_rows=100
+    )
+    drift = DriftDetector(monitor).detect_drift("1", HOUR).analysis.data_drift
+    assert [(feature.name, feature.current_count) for feature in drift.drifted_features] == [("b", 100)]
+
+
+@pytest.mark.parametrize(("coverage", "change"), [(0.4, -0.15), (1.0, -0.05)])
+def test_accuracy_of_mature_predictions_is_judged_while_labels_are_out(coverage, change):
+    """While labels are still out, predictions whose labels have had their time are judged; else all are."""
+    mature = QualityMetrics(labelled_count=200, accuracy=0.8)
+    recent = metrics(accuracy=0.9, label_coverage=coverage, mature=mature)
+    performance = detect(recent, metrics(accuracy=0.95)).analysis.performance_drift
+    assert performance.accuracy_change == pytest.approx(change)
 
 
 def test_a_version_never_seen_has_no_baseline():

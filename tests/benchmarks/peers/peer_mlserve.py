@@ -7,7 +7,7 @@ import pandas as pd
 from measuring import Contender
 from tables import Mixed
 
-from mlserve.drift import PerformanceEstimator, compare_inputs
+from mlserve.drift import InputReference, PerformanceEstimator, compare_inputs
 from mlserve.numerics import SortedReference
 
 NAME = "mlserve"
@@ -16,13 +16,21 @@ NAME = "mlserve"
 def report(table: Mixed) -> list[Contender]:
     reference, current = pd.DataFrame(table.reference), pd.DataFrame(table.current)
 
-    def compared(_: object) -> Any:
-        return compare_inputs(reference, current)
+    def prepared() -> InputReference:
+        return InputReference.fit(reference)
+
+    def compared(baseline: Any) -> Any:
+        return compare_inputs(baseline, current)
 
     return [
-        Contender(NAME, lambda: None, compared),
-        Contender("mlserve, with its page", lambda: None, lambda prepared: compared(prepared)._repr_html_()),
-    ]
+        Contender(NAME, prepared, compared),
+        Contender("mlserve, with its page", prepared, lambda baseline: compared(baseline)._repr_html_()),
+        Contender("mlserve, reference not prepared", lambda: reference, compared),
+        Contender(
+            "mlserve, texts as objects", lambda: InputReference.fit(table.reference),
+            lambda baseline: compare_inputs(baseline, table.current),
+        ),
+    ]  # fmt: skip
 
 
 def numeric(reference: np.ndarray[Any, Any], current: np.ndarray[Any, Any], _: list[str]) -> list[Contender]:
