@@ -10,7 +10,8 @@ import attrs
 from mlserve.errors import InvalidArgumentError
 from mlserve.records import Baseline, InputSample, ModelVersion, Task, VersionDescription
 from mlserve.records._values import FrozenMapping
-from mlserve.schemas import ArraySchema, feature_row
+from mlserve.schemas import ArraySchema, RecordSchema, Schema, feature_row
+from mlserve.schemas._named import labelled
 
 
 @attrs.frozen(eq=False)
@@ -27,7 +28,7 @@ class Carried:
 
     task: Task | None
     example: Any
-    schema: ArraySchema | None
+    schema: Schema | None
     baseline: Baseline | None
     lineage: Mapping[str, str] = attrs.field(factory=FrozenMapping)
 
@@ -40,7 +41,7 @@ def carried_with(
     model: Any,
     task: Task | str | None,
     example: Any,
-    schema: ArraySchema | None,
+    schema: Schema | None,
     baseline: Any,
     lineage: Mapping[str, str] | None = None,
 ) -> Carried:
@@ -50,7 +51,7 @@ def carried_with(
         InvalidArgumentError: An unknown task, a baseline that is no table, an example that does not fit the schema, a
             lineage that is not text.
     """
-    schema = _schema_of(model, example) if schema is None else schema
+    schema = _schema_of(model, example, baseline) if schema is None else schema
     if schema is not None and example is not None:
         checked = schema.validate(example)
         if checked.error is not None:
@@ -85,9 +86,14 @@ def _task(task: Task | str | None) -> Task | None:
         raise InvalidArgumentError("task", task, "'classification', 'regression' or None") from None
 
 
-def _schema_of(model: Any, example: Any) -> ArraySchema | None:
+def _schema_of(model: Any, example: Any, baseline: Any) -> Schema | None:
     # A plain callable takes what it likes: one example does not tell the shape of the next input.
-    if not hasattr(model, "predict") or isinstance(example, Mapping) or feature_row(example) is None:
+    if not hasattr(model, "predict"):
+        return None
+    names = getattr(model, "feature_names_in_", None)
+    if names is not None and hasattr(baseline, "columns") and labelled(example) is not None:
+        return _record_schema(list(names), example, baseline)
+    if isinstance(example, Mapping) or feature_row(example) is None:
         return None
     schema = ArraySchema.infer([example])
     return ArraySchema(
@@ -96,6 +102,18 @@ def _schema_of(model: Any, example: Any) -> ArraySchema | None:
         allow_missing=schema.allow_missing,
         allow_infinite=schema.allow_infinite,
     )
+
+
+def _record_schema(names: list[str], example: Any, baseline: Any) -> RecordSchema | None:
+    """What the columns that a model selects were like; None where they tell nothing that fits the example."""
+    if not set(names) <= {str(column) for column in baseline.columns}:
+        return None
+    try:
+        # Lenient, since nobody asked for it: a model may well know what to do with a new category.
+        schema = RecordSchema.infer(baseline[names], extra="ignore", unknown_categories="warn")
+    except InvalidArgumentError:
+        return None
+    return schema if schema.validate(example).is_valid else None
 
 
 def _baseline(baseline: Any, names: tuple[str, ...] | None) -> Baseline | None:

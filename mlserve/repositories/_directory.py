@@ -27,7 +27,7 @@ from mlserve.repositories._manifests import (
 )
 from mlserve.repositories._reading import DirectoryReader
 from mlserve.repositories._reports import Collection, Repair, Verification
-from mlserve.schemas import ArraySchema
+from mlserve.schemas import Schema
 
 TModel = TypeVar("TModel", default=Any)
 
@@ -89,7 +89,7 @@ class DirectoryModelRepository(DirectoryReader[TModel], WritableModelRepository[
         *,
         task: Task | str | None = None,
         example: Any = None,
-        schema: ArraySchema | None = None,
+        schema: Schema | None = None,
         baseline: Any = None,
         tags: Mapping[str, str] | None = None,
         lineage: Mapping[str, str] | None = None,

@@ -20,7 +20,7 @@ from mlserve.numerics._binning import FeatureBins, ReferenceBins
 from mlserve.numerics._sketches import LatencyHistogram
 from mlserve.records._values import FrozenMapping
 from mlserve.repositories._documents import moment
-from mlserve.schemas import ArraySchema
+from mlserve.schemas import ArraySchema, RecordSchema, schema_from_json
 
 _MARK = "$"
 """Begins the key of an object that stands for something JSON has no word for."""
@@ -77,7 +77,7 @@ def encoded(value: Any, arrays: Arrays, where: str, depth: int = 0) -> Any:
         return {"$date" if kind is date else "$local": value.isoformat()}
     if kind is timedelta:
         return {"$timedelta": [value.days, value.seconds, value.microseconds]}
-    if kind is ArraySchema:
+    if kind in (ArraySchema, RecordSchema):
         return {"$schema": value.to_json()}
     if isinstance(value, (np.ndarray, np.generic)):
         return _encoded_array(value, arrays, inner)
@@ -148,5 +148,5 @@ _DECODERS: Mapping[str, Callable[[Any], Any]] = {
     "$local": datetime.fromisoformat,
     "$date": date.fromisoformat,
     "$timedelta": lambda parts: timedelta(*parts),
-    "$schema": ArraySchema.from_json,
+    "$schema": schema_from_json,
 }

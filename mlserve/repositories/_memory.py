@@ -14,7 +14,7 @@ from mlserve.errors import InvalidArgumentError, VersionNotFoundError
 from mlserve.protocols import VersionDescriber, WritableModelRepository
 from mlserve.records import HistoryEntry, ModelVersion, Stage, Task, VersionDescription
 from mlserve.repositories._describing import carried_with
-from mlserve.schemas import ArraySchema
+from mlserve.schemas import Schema
 
 TModel = TypeVar("TModel", default=Any)
 
@@ -61,7 +61,7 @@ class InMemoryModelRepository(WritableModelRepository[TModel], VersionDescriber,
         *,
         task: Task | str | None = None,
         example: Any = None,
-        schema: ArraySchema | None = None,
+        schema: Schema | None = None,
         baseline: Any = None,
         tags: Mapping[str, str] | None = None,
         activate: bool = True,
@@ -74,7 +74,8 @@ class InMemoryModelRepository(WritableModelRepository[TModel], VersionDescriber,
             example: One input in the form in which callers send it, for example ``X_train[0]``.
             schema: What inputs must look like. Default: learned from the example where the model predicts rows and
                 the example is an array of numbers; integers are then taken for floats, since one row says little.
-                ``ArraySchema.infer(X_train)`` knows more: missing values and ranges.
+                ``ArraySchema.infer(X_train)`` knows more: missing values and ranges. Where the model was fitted on a
+                frame, the example has names and the baseline is a frame: ``RecordSchema.infer`` of the baseline.
             baseline: A ``Baseline``, or the rows ``(n_samples, n_features)`` the model was trained on.
             tags: Free text by key.
             activate: Whether it serves from now on; else it is a candidate.

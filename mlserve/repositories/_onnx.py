@@ -37,6 +37,11 @@ class OnnxModel:
         self._lock = threading.Lock()
         self._session: Any = None
 
+    @property
+    def inference_session(self) -> Any:
+        """The session of this process, an ``onnxruntime.InferenceSession``; a server finds the probabilities by it."""
+        return self._made()
+
     def run(self, X: npt.ArrayLike) -> list[Any]:
         """Every output of the graph.
 

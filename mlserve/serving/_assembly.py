@@ -18,6 +18,7 @@ from mlserve.serving._batching import Batcher
 from mlserve.serving._cache import VersionCache
 from mlserve.serving._calling import Caller
 from mlserve.serving._fallbacks import Fallback, checked_fallbacks
+from mlserve.serving._gathering import Gathering
 from mlserve.serving._guarded import GuardedPath
 from mlserve.serving._guards import Guards
 from mlserve.serving._health import HealthExaminer
@@ -136,6 +137,6 @@ def assembled(
         monotonic=monotonic,
     )
     guarded = GuardedPath(repository, acquire, guards, results, checked_fallbacks(fallbacks), monotonic)
-    many = ManyPath(guarded, acquire, results, monotonic)
+    many = ManyPath(guarded, acquire, results, monotonic, Gathering(guards, caller, concurrency))
     examiner = HealthExaminer(versions, monitor, recorder, health, clock, synthetic_input, caller.call, batcher)
     return Parts(recorder, caller, versions, results, batcher, guarded, many, examiner, [])

@@ -7,13 +7,23 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, final
 
-import attrs
 import numpy as np
 
 from mlserve.errors import InvalidInputError, PredictionExceptionError, UnsupportedModelError
 from mlserve.protocols import BatchPredictor, Classifier, Regressor
 from mlserve.records import Task, VersionDescription
-from mlserve.serving._tables import answers_of_each, is_frame, many_by_argmax, many_by_both, many_by_predict
+from mlserve.schemas import RecordSchema
+from mlserve.serving._adapters import Adapter
+from mlserve.serving._doors import adapted_by_one, adapted_by_session, has_spaces_replaced, respelt, with_face
+from mlserve.serving._tables import (
+    amany_by_predict,
+    answers_of_each,
+    by_position,
+    is_frame,
+    many_by_argmax,
+    many_by_both,
+    many_by_predict,
+)
 
 ARGMAX_IS_PREDICT = frozenset(
     {
@@ -60,39 +70,12 @@ class SingleRow:
         return self.model.predict  # type: ignore[no-any-return]  # the wrapped model is anything
 
 
-@attrs.frozen(eq=False, repr=False)
-class Adapter:
-    """How a loaded model is called.
-
-    Attributes:
-        call: From one input to its answer; to (answer, confidence) where ``has_confidence``; to an awaitable of it
-            where ``is_async``.
-        kind: ``"predictor"``, ``"classifier"``, ``"regressor"`` or ``"callable"``.
-        takes_rows: Whether it goes through rows of a table; else the input is passed as it came.
-        has_confidence: See ``call``.
-        is_async: See ``call``.
-        call_many: From several inputs to as many answers by one call of the model, each as ``call`` gives it; None
-            where the model answers one at a time.
-        is_pure: Whether a call may be made again without doing anything twice: declared by the model's ``is_pure``, or
-            by being an estimator of scikit-learn's kind.
-        takes_frames: Whether the model was fitted on a frame and selects columns by name.
-    """
-
-    call: Callable[[Any], Any]
-    kind: str
-    takes_rows: bool = False
-    has_confidence: bool = False
-    is_async: bool = False
-    call_many: Callable[[Sequence[Any]], list[Any]] | None = None
-    is_pure: bool = False
-    takes_frames: bool = False
-
-
 def adapt(model: Any, description: VersionDescription | None, predictor: Callable[[Any, Any], Any] | None) -> Adapter:
     """Decide how a model is called.
 
     The order: the server's ``predictor``, the task it was registered with, scikit-learn's tags, the protocols
-    ``Classifier`` and ``Regressor``, a callable.
+    ``Classifier`` and ``Regressor``, a callable, ``predict_one``. An ONNX Runtime session is known by its class, before
+    the protocols.
 
     Args:
         model: What the repository loaded.
@@ -111,11 +94,18 @@ def adapt(model: Any, description: VersionDescription | None, predictor: Callabl
         )
     if isinstance(model, BatchPredictor):
         return _adapt_batches(model)
+    task = None if description is None else description.task
+    by_session = adapted_by_session(model, task)
+    if by_session is not None:
+        return by_session
     if isinstance(model, Regressor) and callable(model.predict):
-        return _adapt_rows(model, None if description is None else description.task)
+        return _adapt_rows(with_face(model), description)
     if callable(model):
         called = model.__call__ if isinstance(model, SingleRow) else model
-        return Adapter(called, "callable", is_async=_is_async(called))
+        return Adapter(called, "callable", is_async=_is_async(called), is_pure=bool(getattr(model, "is_pure", False)))
+    by_one = adapted_by_one(model, task)
+    if by_one is not None:
+        return by_one
     raise UnsupportedModelError(
         f"{_name(model)} has no predict method and is not callable.",
         hint="Register a Classifier, a Regressor or a callable, or give the server predictor=.",
@@ -123,6 +113,9 @@ def adapt(model: Any, description: VersionDescription | None, predictor: Callabl
 
 
 def _adapt_batches(model: BatchPredictor[Any, Any]) -> Adapter:
+    if _is_async(model.predict_batch):
+        return _adapt_awaited_batches(model)
+
     def call_many(inputs: Sequence[Any]) -> list[Any]:
         return answers_of_each(model.predict_batch(inputs), len(inputs))
 
@@ -132,22 +125,43 @@ def _adapt_batches(model: BatchPredictor[Any, Any]) -> Adapter:
     return Adapter(call, "batch predictor", call_many=call_many, is_pure=_is_pure(model))
 
 
+def _adapt_awaited_batches(model: Any) -> Adapter:
+    async def acall_many(inputs: Sequence[Any]) -> list[Any]:
+        return answers_of_each(await model.predict_batch(inputs), len(inputs))
+
+    async def call(input: Any) -> Any:
+        return (await acall_many([input]))[0]
+
+    return Adapter(call, "batch predictor", is_async=True, acall_many=acall_many, is_pure=_is_pure(model))
+
+
 def _is_pure(model: Any) -> bool:
     return bool(getattr(model, "is_pure", hasattr(model, "__sklearn_tags__")))
 
 
-def _adapt_rows(model: Any, task: Task | None) -> Adapter:
+def _adapt_rows(model: Any, description: VersionDescription | None) -> Adapter:
+    task = None if description is None else description.task
     kind = task if task is not None else _tagged_task(model)
     is_classifier = kind is Task.CLASSIFICATION or (kind is None and isinstance(model, Classifier))
     name = "classifier" if is_classifier else "regressor"
-    to_rows = _table_maker(model)
+    to_rows = _table_maker(model, None if description is None else description.schema)
+    takes_frames = getattr(model, "feature_names_in_", None) is not None
     predict = model.predict
     if _is_async(predict):
-        return Adapter(_async_rows(predict, to_rows), name, takes_rows=True, is_async=True)
+        return Adapter(
+            _async_rows(predict, to_rows),
+            name,
+            takes_rows=True,
+            is_async=True,
+            acall_many=amany_by_predict(model, to_rows),
+            is_pure=_is_pure(model),
+            takes_frames=takes_frames,
+        )
     # With several outputs there are several probabilities, and no one confidence.
     has_outputs = isinstance(getattr(model, "classes_", None), list)
     shared: dict[str, Any] = {"kind": name, "takes_rows": True, "is_pure": _is_pure(model)}
-    shared["takes_frames"] = getattr(model, "feature_names_in_", None) is not None
+    shared["takes_frames"] = takes_frames
+    shared["takes_arrays"] = _goes_by_position(model)
     if not is_classifier or has_outputs or not callable(getattr(model, "predict_proba", None)):
         return Adapter(
             lambda input: _only(predict(to_rows(input))), call_many=many_by_predict(model, to_rows), **shared
@@ -204,35 +218,61 @@ def _tagged_task(model: Any) -> Task | None:
     return {"classifier": Task.CLASSIFICATION, "regressor": Task.REGRESSION}.get(str(estimator_type))
 
 
-def _table_maker(model: Any) -> Callable[[Any], Any]:
+def _table_maker(model: Any, schema: Any) -> Callable[[Any], Any]:
     """From one input to the table of one row that the model takes."""
     names = getattr(model, "feature_names_in_", None)
     if names is not None:
-        return _frame_maker(list(names))
+        make = _frame_maker(list(names), schema)
+        return (lambda input: make(respelt(input))) if has_spaces_replaced(model) else make
+
+    goes_by_position = _goes_by_position(model)
 
     def to_rows(input: Any) -> Any:
         if type(input) is np.ndarray:
             return input[np.newaxis]
         if hasattr(input, "tocsr"):  # a row of a sparse matrix is a table already; one of a sparse array is flat
             return input if input.ndim == 2 else input.reshape((1, -1))
-        return input if is_frame(input) else np.asarray(input)[np.newaxis]
+        if is_frame(input):
+            return by_position(input) if goes_by_position else input
+        return np.asarray(input)[np.newaxis]
 
     return to_rows
 
 
-def _frame_maker(names: list[str]) -> Callable[[Any], Any]:
+def _goes_by_position(model: Any) -> bool:
+    """Whether it is an estimator of scikit-learn's kind that was fitted on an array."""
+    return (
+        hasattr(model, "__sklearn_tags__")
+        and getattr(model, "n_features_in_", None) is not None
+        and getattr(model, "feature_names_in_", None) is None
+    )
+
+
+def _frame_maker(names: list[str], schema: Any) -> Callable[[Any], Any]:
     # An estimator fitted on a frame selects columns by name and warns at anything else.
     import pandas
 
     known = frozenset(names)
+    columns = None
+    if isinstance(schema, RecordSchema) and known.issubset(schema.names):
+        fields = {field.name: field for field in schema.fields}
+        columns = RecordSchema([fields[name] for name in names])
 
     def to_rows(input: Any) -> Any:
         if is_frame(input):
-            return input
+            given = list(input.columns)
+            if given == names or not all(isinstance(name, str) for name in given):
+                return input
+            if not known.issubset(given):
+                raise _without_features([name for name in names if name not in given])
+            return input[names]  # not every library looks at the names, and none would tell
         if isinstance(input, pandas.Series) and known.issubset(input.index):
             input = input.to_dict()
         if isinstance(input, Mapping) and not known.issubset(input):
             raise _without_features([name for name in names if name not in input])
+        if columns is not None and isinstance(input, Mapping):
+            # It knows the dtypes: a missing text in a frame of one row would become a float.
+            return columns.to_frame([input])
         if isinstance(input, (Mapping, list, tuple)):
             # Column by column: as one array, numbers beside text would become text.
             return pandas.DataFrame([input], columns=names)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from typing import Any, TypeVar, final
 
@@ -350,7 +350,7 @@ class Guards:
         if self._batcher is not None and self._batcher.is_worth_it(loaded):
             return await self._batcher.acall(loaded, request)
         if loaded.is_async:
-            return await self._acoroutine(loaded, request)
+            return await self.acoroutine(loaded, request, loaded.call)
         average = loaded.average_ms
         if self._concurrency is None and average is not None and average <= self._limits.inline_below_ms:
             return await self._caller.acall(loaded, request.checked)
@@ -365,9 +365,11 @@ class Guards:
     def _timed(self, loaded: LoadedVersion, request: Request) -> Any:
         return self._caller.timed(loaded, lambda: self.call_held(loaded, request.checked))
 
-    async def _acoroutine(self, loaded: LoadedVersion, request: Request) -> Any:
+    async def acoroutine(self, loaded: LoadedVersion, request: Request, call: Callable[[Any], Awaitable[Any]]) -> Any:
+        """Await a coroutine model's answer to a checked request, in its turn and in time."""
         import asyncio
 
+        self._refuse_if_late(request)
         gate = self._gate(loaded)
         if gate is not None:
             taken = self.pool.submit(lambda: self._wait_for(gate))
@@ -379,10 +381,10 @@ class Guards:
                 raise
         try:
             if request.deadline is None:
-                return await loaded.call(request.checked)
+                return await call(request.checked)
             try:
                 async with asyncio.timeout(max(0.0, request.deadline - self._monotonic())) as limit:
-                    return await loaded.call(request.checked)
+                    return await call(request.checked)
             except TimeoutError:
                 if not limit.expired():
                     raise  # the model's own

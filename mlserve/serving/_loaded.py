@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 
 from mlserve.records import ModelVersion
-from mlserve.serving._dispatch import Adapter
+from mlserve.serving._adapters import Adapter
 
 
 class LoadedVersion:

@@ -15,7 +15,7 @@ from mlserve.serving._dispatch import adapt
 from mlserve.serving._health import synthetic_example
 from mlserve.serving._loaded import LoadedVersion
 from mlserve.serving._recording import Recorder
-from mlserve.serving._validation import Check, checked_as_it_came
+from mlserve.serving._validation import Check, check_of_version
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -49,13 +49,10 @@ class Loader:
         adapter = adapt(model, description, self.predictor)
         schema = None if description is None else description.schema
         example = None if description is None else description.example
-        check = self.check or (None if schema is None else schema.checker())
-        if self.check is None and check is not None and not adapter.takes_rows:
-            check = checked_as_it_came(check)
         loaded = LoadedVersion(
             version,
             adapter,
-            check,
+            check_of_version(self.check, schema, adapter),
             validated=self.check is not None or schema is not None,
             example=synthetic_example(example, schema, model),
         )

@@ -9,12 +9,13 @@ import numpy as np
 
 from mlserve.errors import InvalidArgumentError, InvalidInputError
 from mlserve.records import ModelVersion, ServingResult
+from mlserve.serving._gathering import Gathering, Home
 from mlserve.serving._guarded import GuardedPath
 from mlserve.serving._guards import Guards
 from mlserve.serving._loaded import LoadedVersion
 from mlserve.serving._requests import Request, too_late
 from mlserve.serving._results import Results
-from mlserve.serving._tables import is_frame
+from mlserve.serving._tables import by_position, is_frame
 from mlserve.serving._validation import checked, translated
 
 
@@ -29,6 +30,7 @@ class ManyPath:
         acquire: Gives a version, loaded.
         results: What requests came to.
         monotonic: Tells seconds.
+        gathering: Awaits coroutine models.
     """
 
     def __init__(
@@ -37,17 +39,24 @@ class ManyPath:
         acquire: Callable[[ModelVersion | str | None], LoadedVersion],
         results: Results,
         monotonic: Callable[[], float],
+        gathering: Gathering,
     ) -> None:
         self._guarded = guarded
         self._guards: Guards = guarded.guards
         self._acquire = acquire
         self._results = results
         self._monotonic = monotonic
+        self._gathering = gathering
 
     def predict_many(
-        self, inputs: Any, version: ModelVersion | str | None, key: str | None, timeout_ms: float | None
+        self,
+        inputs: Any,
+        version: ModelVersion | str | None,
+        key: str | None,
+        timeout_ms: float | None,
+        home: Home | None = None,
     ) -> list[ServingResult[Any]]:
-        """As ``ModelServer.predict_many``."""
+        """As ``ModelServer.predict_many``; coroutine models run at a home, where there is one."""
         items = items_of(inputs)
         if not items:
             return []
@@ -55,7 +64,7 @@ class ManyPath:
         deadline = self._guards.deadline(started, timeout_ms)
         requests = [Request(item, self._results.new_id(), started) for item in items]
         whole = Request(inputs, requests[0].prediction_id, started)
-        whole.count = len(items)
+        whole.count, whole.home = len(items), home
         for request in (whole, *requests):
             request.version, request.key, request.deadline = version, key, deadline
         try:
@@ -71,6 +80,19 @@ class ManyPath:
             raise
         finally:
             self._guards.let_go(whole)
+
+    async def apredict_many(
+        self, inputs: Any, version: ModelVersion | str | None, key: str | None, timeout_ms: float | None
+    ) -> list[ServingResult[Any]]:
+        """As ``ModelServer.apredict_many``."""
+        import asyncio
+
+        home = Home(asyncio.get_running_loop())
+        try:
+            return await self._guards.off_loop(lambda: self.predict_many(inputs, version, key, timeout_ms, home))
+        except asyncio.CancelledError:
+            home.leave()
+            raise
 
     def _outcomes(self, whole: Request, requests: Sequence[Request]) -> list[Any]:
         """For each request its answer, or the exception that stands for it."""
@@ -124,6 +146,8 @@ class ManyPath:
     def _called(self, loaded: LoadedVersion, whole: Request, inputs: Any) -> list[Any]:
         """Answers or exceptions, by as few calls of the model as faults allow."""
         count, adapter = len(inputs), loaded.adapter
+        if loaded.is_async:
+            return self._gathering.outcomes(loaded, whole, _each(inputs))
         if adapter.call_many is None or count == 1:
             return [self._one(loaded, whole, input) for input in _each(inputs)]
         try:
@@ -173,7 +197,7 @@ def items_of(inputs: Any) -> Sequence[Any]:
     if (
         isinstance(inputs, (str, bytes, Mapping))
         or not hasattr(inputs, "__iter__")
-        or (np.ndim(inputs) == 0 and isinstance(inputs, np.ndarray))
+        or isinstance(inputs, np.ndarray)  # of no dimension
     ):
         raise InvalidArgumentError(
             "inputs", inputs, "an array of rows, a frame or a sequence of inputs", hint="One input goes to predict."
@@ -187,6 +211,8 @@ def _as_table(given: Any, loaded: LoadedVersion, inputs: list[Any]) -> Any:
     if not adapter.takes_rows:
         return inputs
     if is_frame(given):
+        if adapter.takes_arrays:
+            return by_position(given)
         return given if adapter.takes_frames and hasattr(given, "iloc") else inputs
     return given if isinstance(given, np.ndarray) and given.ndim > 1 and not adapter.takes_frames else inputs
 

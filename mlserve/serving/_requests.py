@@ -13,6 +13,8 @@ from mlserve.serving._loaded import LoadedVersion
 if TYPE_CHECKING:
     import asyncio
 
+    from mlserve.serving._gathering import Home
+
 
 class Request:
     """One request. What most requests do not have is a default of the class, and costs nothing to leave out.
@@ -38,6 +40,7 @@ class Request:
         done: Released when a caller that waits on a thread may go on.
         future: Done when a caller that awaits may go on.
         thread: Where that future's event loop runs.
+        home: Where coroutines run for a caller who awaits many answers.
     """
 
     version: ModelVersion | str | None = None
@@ -57,6 +60,7 @@ class Request:
     done: threading.Lock | None = None
     future: asyncio.Future[None] | None = None
     thread = 0
+    home: Home | None = None
 
     def __init__(self, input: Any, prediction_id: str, started: float) -> None:
         self.input = input

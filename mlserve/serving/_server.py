@@ -261,7 +261,7 @@ class ModelServer(PredictionService[TIn, TOut], Generic[TModel, TIn, TOut]):
         Each input is checked by itself, and one at fault fails alone: where the model is known to be pure (an estimator
         of scikit-learn's kind, or ``is_pure = True``) a call that fails is taken apart until the inputs at fault are
         found; of any other model all inputs of that call fail. A model that answers one input at a time is called for
-        each. ``processing_time_ms`` of each result is that of all together.
+        each, a coroutine for up to a hundred together. ``processing_time_ms`` of each result is that of all together.
 
         Args:
             inputs: An array whose first axis counts inputs, a frame with an input a row, or a sequence of inputs.
@@ -285,10 +285,8 @@ class ModelServer(PredictionService[TIn, TOut], Generic[TModel, TIn, TOut]):
         key: str | None = None,
         timeout_ms: float | None = None,
     ) -> list[ServingResult[TOut]]:
-        """The same as ``predict_many``, awaitable; the model is called off the event loop."""
-        return await self._guarded.guards.off_loop(
-            lambda: self._parts.many.predict_many(inputs, version, key, timeout_ms)
-        )
+        """The same as ``predict_many``, awaitable; the model is called off the event loop, a coroutine model on it."""
+        return await self._parts.many.apredict_many(inputs, version, key, timeout_ms)
 
     def record_outcome(self, prediction_id: str, actual: Any) -> None:
         """Tell the true value of an earlier prediction, whenever it is known.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,10 +14,27 @@ ToRows = Callable[[Any], Any]
 
 CallMany = Callable[[Sequence[Any]], list[Any]]
 
+AwaitMany = Callable[[Sequence[Any]], Awaitable[list[Any]]]
+
 
 def is_frame(value: Any) -> bool:
     """Whether a value is a data frame, of whatever library."""
     return hasattr(value, "columns") and hasattr(value, "dtypes")
+
+
+def by_position(frame: Any) -> Any:
+    """A frame without its names, for a model that knows none and would warn of them; a frame without names as it is."""
+    return frame.to_numpy() if all(isinstance(name, str) for name in frame.columns) else frame
+
+
+def amany_by_predict(model: Any, to_rows: ToRows) -> AwaitMany:
+    """One call of a ``predict`` that is awaited."""
+    predict = model.predict
+
+    async def acall_many(inputs: Sequence[Any]) -> list[Any]:
+        return answers_of_each(await predict(_stacked(inputs, to_rows)), len(inputs))
+
+    return acall_many
 
 
 def many_by_predict(model: Any, to_rows: ToRows) -> CallMany:
@@ -101,7 +118,9 @@ def _probabilities(answers: Any, count: int) -> np.ndarray[Any, Any]:
 def _stacked(inputs: Sequence[Any], to_rows: ToRows) -> Any:
     """The table of all inputs; a table is one already."""
     table: Any = inputs
-    if is_frame(table) or (isinstance(table, np.ndarray) and table.ndim > 1):
+    if is_frame(table):
+        return to_rows(table)
+    if isinstance(table, np.ndarray) and table.ndim > 1:
         return table
     first = inputs[0]
     if type(first) is np.ndarray and first.ndim == 1 and all(type(input) is np.ndarray for input in inputs):

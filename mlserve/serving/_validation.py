@@ -7,7 +7,9 @@ from typing import Any
 
 from mlserve._rendering import described
 from mlserve.errors import ErrorKind, InvalidArgumentError, InvalidInputError, PredictionExceptionError, ServingError
-from mlserve.schemas import ArraySchema
+from mlserve.schemas import ArraySchema, RecordSchema, Schema
+from mlserve.schemas._results import WarningLog
+from mlserve.serving._adapters import Adapter
 
 Check = Callable[[Any], Any]
 """From an input to what the model is given; raises ``InvalidInputError``."""
@@ -37,25 +39,57 @@ def checked_as_it_came(check: Check) -> Check:
     return checked
 
 
+def checked_as_row(check: Check) -> Check:
+    """A check after which a record is a row of its values, for models that were fitted on arrays."""
+
+    def checked(input: Any) -> Any:
+        value = check(input)
+        return list(value.values()) if type(value) is dict else value
+
+    return checked
+
+
+def check_of_version(own: Check | None, schema: Schema | None, adapter: Adapter) -> Check | None:
+    """The check of a loaded version, in the form that its model takes.
+
+    Args:
+        own: The check of the server's validator, which goes before the version's schema; or None.
+        schema: What the version says of its inputs, or None.
+        adapter: How the model is called.
+    """
+    if own is not None:
+        check = own
+    elif schema is not None:
+        check = schema.checker()
+    else:
+        return None
+    if not adapter.takes_rows:
+        return checked_as_it_came(check) if own is None else check
+    if adapter.takes_frames or (own is None and isinstance(schema, ArraySchema)):
+        return check
+    return checked_as_row(check)
+
+
 def check_by(validator: Any) -> Check:
     """The check that a user's validator makes.
 
     Raises:
         InvalidArgumentError: It is none of the kinds that ``ModelServer`` takes.
     """
-    if isinstance(validator, ArraySchema):
+    if isinstance(validator, (ArraySchema, RecordSchema)):
         return validator.checker()
     validate = getattr(validator, "validate", None)
     if callable(validate):
-        return lambda input: _checked_by_result(validate, input)
+        log = WarningLog()
+        return lambda input: _checked_by_result(validate, input, log)
     if callable(validator):
         return lambda input: _checked_by_call(validator, input)
     raise InvalidArgumentError(
-        "validator", validator, "an ArraySchema, an object with validate(input), or a callable that raises"
+        "validator", validator, "a schema, an object with validate(input), or a callable that raises"
     )
 
 
-def _checked_by_result(validate: Callable[[Any], Any], input: Any) -> Any:
+def _checked_by_result(validate: Callable[[Any], Any], input: Any, log: WarningLog) -> Any:
     result = _refusing(validate, input)
     if not hasattr(result, "is_valid"):
         raise PredictionExceptionError(
@@ -63,6 +97,8 @@ def _checked_by_result(validate: Callable[[Any], Any], input: Any) -> Any:
             hint="A function that raises when the input is not valid is passed as it is.",
         )
     if result.is_valid:
+        if getattr(result, "warnings", ()):
+            log.note(result.warnings)
         return input if result.value is None else result.value
     raise result.error if isinstance(result.error, InvalidInputError) else InvalidInputError(str(result.message))
 

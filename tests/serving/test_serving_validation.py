@@ -61,7 +61,7 @@ BAD = {
     "a number and text": [1.0, "2.0"],
     "a number and None": [1.0, None],
     "dates": np.array(["2026-01-01", "2026-01-02"], dtype="datetime64[D]"),
-    "a dict": {"length": 1.0, "width": 2.0},
+    "a dict of other names": {"length": 1.0, "breadth": 2.0},
     "a set": {1.0, 2.0},
     "a generator": (value for value in (1.0, 2.0)),
     "a structured array": np.array([(1.0, 2.0)], dtype=[("length", "f8"), ("width", "f8")]),
