@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from mlserve.errors import SnapshotFormatError
 from mlserve.monitors._inputs import CellCounts
+from mlserve.monitors._keys import LAST_MICROSECOND, BucketKey
 from mlserve.monitors._sparse import MOST_COUNTED, Columns, Mask, Sparse, checked_column, summed
-from mlserve.monitors._tables import LAST_MICROSECOND, BucketKey
 
 MOST_CELLS = 2**31
 """Cells are int32."""

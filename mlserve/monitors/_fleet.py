@@ -11,7 +11,8 @@ import numpy as np
 from mlserve.errors import SnapshotFormatError
 from mlserve.monitors._cells import CellTable
 from mlserve.monitors._inputs import CellCounts
-from mlserve.monitors._tables import FOREVER, LAST_MICROSECOND, BucketKey, TrafficTable
+from mlserve.monitors._keys import FOREVER, LAST_MICROSECOND, BucketKey
+from mlserve.monitors._tables import TrafficTable
 from mlserve.monitors._windows import TrafficSummary
 from mlserve.numerics._binning import ReferenceBins
 from mlserve.records import MonitorSnapshot

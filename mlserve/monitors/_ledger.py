@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import numpy as np
@@ -22,15 +22,19 @@ from mlserve.monitors._blocks import (
     to_datetime,
 )
 from mlserve.monitors._codes import Codes
-from mlserve.monitors._fleet import MergedSnapshots
 from mlserve.monitors._inputs import FOREVER_AGO, CellCounts, InputCounters
+from mlserve.monitors._keys import FOREVER, BucketKey
+from mlserve.monitors._merging import NOTHING_MERGED, NothingMerged
 from mlserve.monitors._outcomes import Pair, PendingOutcomes, pair_up
 from mlserve.monitors._recent import NO_CLASS, OTHER_CLASS, SUCCESS, RecentRequests
 from mlserve.monitors._sampling import NO_REQUESTS, THINNED_FOR, Dropped, SampledRequests, WindowSample
-from mlserve.monitors._tables import FOREVER, BucketKey
 from mlserve.monitors._windows import Label, OutcomeSummary, TrafficSummary, class_counts
-from mlserve.numerics._binning import ReferenceBins
 from mlserve.records import ModelMetrics, QualityMetrics
+
+if TYPE_CHECKING:
+    from mlserve.monitors._fleet import MergedSnapshots
+    from mlserve.numerics._binning import ReferenceBins
+    from mlserve.records import MonitorSnapshot
 
 ROW = 8
 """Values of a request as it waits to be counted: id, version, input, output, milliseconds, seconds since 1970, the
@@ -97,7 +101,7 @@ class Ledger:
         self.pending = PendingOutcomes(pending_outcomes)
         self.events = EventRing(recent_events)
         self.counts: Counter[str] = Counter()
-        self.merged = MergedSnapshots()
+        self.merged: MergedSnapshots | NothingMerged = NOTHING_MERGED
         self._late_until = FOREVER_AGO
         self.change = 0
         """Number of the latest change."""
@@ -227,6 +231,14 @@ class Ledger:
 
     def _summarised(self, positions: npt.NDArray[np.intp]) -> TrafficSummary:
         return self._recent.summarise(positions, self._kinds.names, self._classes.names)
+
+    def merge(self, snapshot: MonitorSnapshot) -> bool:
+        """Take in what another monitor counted; false when it is nothing new."""
+        if isinstance(self.merged, NothingMerged):
+            from mlserve.monitors._fleet import MergedSnapshots
+
+            self.merged = MergedSnapshots()
+        return self.merged.merge(snapshot, self._now())
 
     # --------------------------------------------------------------------------------------------------- folding
 

@@ -17,10 +17,8 @@ from mlserve.errors import InvalidArgumentError
 from mlserve.monitors._baselines import BaselineStore, as_input_sample, checked_predictions
 from mlserve.monitors._blocks import EPOCH, NOT_HERE, RequestBlock, Waiting
 from mlserve.monitors._buffer import FOLD_EVERY, RequestBuffer
-from mlserve.monitors._inputs import as_drawn
+from mlserve.monitors._inputs import DEFAULT_BINS, as_drawn
 from mlserve.monitors._ledger import Ledger
-from mlserve.monitors._snapshots import taken
-from mlserve.numerics._binning import DEFAULT_BINS, ReferenceBins
 from mlserve.protocols import (
     BaselineMonitor,
     CumulativeMonitor,
@@ -35,7 +33,6 @@ from mlserve.records import (
     EventPage,
     InputSample,
     ModelMetrics,
-    MonitorSnapshot,
     MonitorStatistics,
     OutcomeEvent,
     PredictionSample,
@@ -43,7 +40,7 @@ from mlserve.records import (
 from mlserve.schemas import feature_rows
 
 if TYPE_CHECKING:
-    from mlserve.records import DriftEvent
+    from mlserve.records import DriftEvent, MonitorSnapshot
 
 DEFAULT_RESOLUTIONS = (
     Resolution(timedelta(seconds=1), timedelta(minutes=10)),
@@ -223,16 +220,20 @@ class InMemoryModelMonitor(
             raise InvalidArgumentError("after", after, "at least 0", hint="Pass the sequence of an earlier snapshot.")
         with self._lock:
             self._fold()
+            from mlserve.monitors._snapshots import taken
+
             return taken(self._ledger, self._source, after, self._clock.now())
 
     @override
     def merge(self, snapshot: MonitorSnapshot) -> None:
+        from mlserve.records import MonitorSnapshot
+
         if not isinstance(snapshot, MonitorSnapshot):
             raise InvalidArgumentError(
                 "snapshot", snapshot, "a MonitorSnapshot", hint="Use MonitorSnapshot.from_bytes(data)."
             )
         with self._lock:
-            is_new = snapshot.source != self._source and self._ledger.merged.merge(snapshot, self._now())
+            is_new = snapshot.source != self._source and self._ledger.merge(snapshot)
             self._ledger.counts["snapshots_merged" if is_new else "snapshots_ignored"] += 1
 
     @override
@@ -349,6 +350,8 @@ class InMemoryModelMonitor(
     ) -> None:
         self._baselines.set(version_id, metrics=metrics, inputs=inputs, predictions=predictions)
         if inputs is not None and inputs.rows.size:
+            from mlserve.numerics._binning import ReferenceBins
+
             bins = ReferenceBins.from_rows(inputs.rows, inputs.feature_names, self._input_bins)
             with self._lock:
                 self._fold()

@@ -5,31 +5,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from types import NoneType
-from typing import Any, NamedTuple
+from typing import Any
 
 import attrs
 import numpy as np
 import numpy.typing as npt
 
 from mlserve.errors import SnapshotFormatError
+from mlserve.monitors._keys import LAST_MICROSECOND, BucketKey
 from mlserve.monitors._sparse import MOST_COUNTED, Columns, Counts, Integers, Mask, Sparse, checked_column, narrowed
 from mlserve.monitors._windows import RIGHT, ClassRole, OutcomeSummary, TrafficSummary
 from mlserve.numerics._sketches import LatencyHistogram, Moments
-
-FOREVER = 0
-"""The width of the one bucket that holds all that was ever recorded of a version."""
-
-LAST_MICROSECOND = 2**62
-"""No bucket ends later."""
-
-
-class BucketKey(NamedTuple):
-    """Names one bucket: version, width in microseconds, number."""
-
-    version_id: str | None
-    width: int
-    number: int
-
 
 _FLOATS = ("latency_sum", "confidence_mean", "confidence_squares", "absolute_error", "squared_error", "actual_mean",
            "actual_squares")  # fmt: skip

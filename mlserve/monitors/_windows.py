@@ -46,9 +46,6 @@ class OutcomeSummary:
     delays: LatencyHistogram = LatencyHistogram()
     classes: Mapping[ClassRole, int] = attrs.field(factory=dict)
 
-    def __add__(self, other: OutcomeSummary) -> OutcomeSummary:
-        return OutcomeSummary.total((self, other))
-
     @classmethod
     def total(cls, summaries: Iterable[OutcomeSummary]) -> OutcomeSummary:
         """The sum of any number."""

@@ -12,13 +12,12 @@ from mlserve.records import (
     FailureEvent,
     InputSample,
     ModelMetrics,
-    MonitorSnapshot,
     PredictionEvent,
     PredictionSample,
 )
 
 if TYPE_CHECKING:
-    from mlserve.records import DriftEvent
+    from mlserve.records import DriftEvent, MonitorSnapshot
 
 
 @runtime_checkable

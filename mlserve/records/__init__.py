@@ -28,7 +28,6 @@ from mlserve.records._serving import (
     ServerStatistics,
     ServingResult,
 )
-from mlserve.records._snapshots import MonitorSnapshot
 from mlserve.records._versions import HistoryEntry, ModelVersion, Stage, Task, VersionDescription
 
 if typing.TYPE_CHECKING:
@@ -46,6 +45,7 @@ if typing.TYPE_CHECKING:
         PerformanceDrift,
     )
     from mlserve.records._estimates import ErrorEstimate, PerformanceEstimate
+    from mlserve.records._snapshots import MonitorSnapshot
 
 __all__ = [
     "Baseline",
@@ -106,5 +106,7 @@ _ESTIMATES = ("ErrorEstimate", "PerformanceEstimate")
 if not typing.TYPE_CHECKING:  # a type checker would take __getattr__ to give every name
     __getattr__, __dir__ = _importing.lazy_exports(
         __name__,
-        dict.fromkeys(_DRIFT, f"{__name__}._drift") | dict.fromkeys(_ESTIMATES, f"{__name__}._estimates"),
+        dict.fromkeys(_DRIFT, f"{__name__}._drift")
+        | dict.fromkeys(_ESTIMATES, f"{__name__}._estimates")
+        | {"MonitorSnapshot": f"{__name__}._snapshots"},
     )
