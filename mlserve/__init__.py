@@ -46,7 +46,7 @@ from mlserve.records import (
     ServingResult,
 )
 from mlserve.repositories import InMemoryModelRepository
-from mlserve.schemas import ArraySchema
+from mlserve.schemas import ArraySchema, RecordSchema
 from mlserve.serving import Batching, CachePolicy, HealthPolicy, Limits, ModelServer
 
 if typing.TYPE_CHECKING:
@@ -92,6 +92,7 @@ __all__ = [
     "PredictionEvent",
     "PredictionMonitor",
     "PredictionService",
+    "RecordSchema",
     "Regressor",
     "Router",
     "ServingError",

@@ -181,7 +181,9 @@ class StoreSchemaError(MlserveError, ValueError):
     """The tables in ``store`` are of a version, ``found``, above ``supported``: a newer mlserve made them."""
 
     def __init__(self, store: str, found: int, supported: int) -> None:
-        self.store, self.found, self.supported = store, found, supported
+        self.store = store
+        self.found = found
+        self.supported = supported
         super().__init__(
             f"{store} holds tables of version {found}, and this mlserve knows versions up to {supported}.",
             hint="Upgrade mlserve, or give it tables of its own with table_prefix=.",

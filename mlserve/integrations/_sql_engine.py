@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, final
+from zlib import crc32
 
 import sqlalchemy as sa
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
@@ -63,46 +64,61 @@ class Database:
     def reading(self) -> Iterator[sa.Connection]:
         """A connection to read with."""
         with self._engine.connect() as connection:
+            self.limit(connection)
             yield connection
 
     @contextmanager
     def writing(self) -> Iterator[sa.Connection]:
         """A connection in a transaction, which is committed at the end, or rolled back after an exception."""
-        self._reopen_if_moved()
         with self._engine.connect() as connection, connection.begin():
             driver: Any = connection.connection.driver_connection
             if self.is_sqlite and not driver.in_transaction:
                 # The lock is taken at once. SQLite would else let two read and then refuse the second to write.
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
+            self.limit(connection)
             yield connection
+
+    def reopen_if_moved(self) -> bool:
+        """Whether the file is another than before; it is opened anew then.
+
+        One that was removed or replaced goes on existing for those who have it open, and nobody else sees it.
+        """
+        if self._file is None:
+            return False
+        known, self._identity = self._identity, _identity_of(self._file)
+        if known in (None, self._identity):
+            return False
+        self._engine.dispose()
+        return True
 
     def close(self) -> None:
         """Close the connections, unless the engine is the caller's."""
         if self._is_own:
             self._engine.dispose()
 
-    def after_fork(self) -> None:
+    def after_fork(self) -> None:  # pragma: no cover  # runs in the forked child, where nothing measures; tested there
         """Leave the parent's connections to the parent."""
         # Held, for closing them would speak to the server on the parent's sockets.
         self._left_behind.append(self._engine.pool)
         self._engine.dispose(close=False)
 
-    def _reopen_if_moved(self) -> None:
-        """A file that was removed or replaced goes on existing for those who have it open; nobody else sees it."""
-        if self._file is None:
-            return
-        try:
-            found = os.stat(self._file)
-            identity = (found.st_dev, found.st_ino)
-        except FileNotFoundError:
-            identity = None
-        if self._identity is not None and identity != self._identity:
-            self._engine.dispose()
-        if identity != self._identity or identity is None:
-            with self._engine.connect():
-                pass
-            found = os.stat(self._file)
-            self._identity = (found.st_dev, found.st_ino)
+    def limit(self, connection: sa.Connection) -> None:
+        """Give up statements of this transaction that take too long; a SQLite file has no server that could hang."""
+        if self._is_own and not self.is_sqlite:
+            connection.execute(sa.text(f"SET LOCAL statement_timeout = {STATEMENT_MS}"))
+
+    def lock(self, connection: sa.Connection, name: str) -> None:
+        """Wait until no other transaction holds a name. In SQLite there is no other transaction that writes."""
+        if not self.is_sqlite:
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(crc32(name.encode()))))
+
+
+def _identity_of(path: str) -> tuple[int, int] | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def brief(error: BaseException) -> str:
@@ -113,6 +129,8 @@ def brief(error: BaseException) -> str:
 
 
 def _url(value: Any) -> sa.URL:
+    if not isinstance(value, (str, sa.URL)):
+        raise _no_database(value)
     try:
         return sa.make_url(value)
     except (ArgumentError, ValueError) as error:
@@ -142,13 +160,19 @@ def _engine(url: sa.URL) -> sa.Engine:
             return _sqlite_engine(url)
         return sa.create_engine(url, pool_size=1, hide_parameters=True, connect_args=_patience(url))
     except ModuleNotFoundError as error:
-        raise MissingExtraError(error.name or _DRIVER, _DRIVER_EXTRA, f"A database at {url!r}") from error
+        if url.get_driver_name() == _DRIVER:
+            raise MissingExtraError(_DRIVER, _DRIVER_EXTRA, f"A database at {url!r}") from error
+        raise InvalidArgumentError(
+            "engine_or_url", url, "a database whose driver is installed",
+            hint=f"Install {error.name}, or write 'postgresql+{_DRIVER}://' and install 'mlserve[{_DRIVER_EXTRA}]'.",
+        ) from error  # fmt: skip
 
 
 def _patience(url: sa.URL) -> dict[str, Any]:
-    if url.get_driver_name() != _DRIVER or "options" in url.query:
+    if url.get_driver_name() != _DRIVER:
         return {}
-    return {"connect_timeout": CONNECT_SECONDS, "options": f"-c statement_timeout={STATEMENT_MS}"}
+    limits = {"connect_timeout": CONNECT_SECONDS, "tcp_user_timeout": STATEMENT_MS}
+    return {name: value for name, value in limits.items() if name not in url.query}
 
 
 def _sqlite_engine(url: sa.URL) -> sa.Engine:
@@ -172,8 +196,8 @@ def _set_up_sqlite(connection: Any, _record: object) -> None:
 
 
 def _file_of(url: sa.URL) -> str | None:
-    """The path of a SQLite file, None where there is none or it is hidden in a URI."""
+    """The path of a SQLite file, whatever directory is the current one later; None without one, or within a URI."""
     path = url.database
     if url.get_backend_name() != "sqlite" or not path or path == ":memory:" or path.startswith("file:"):
         return None
-    return path
+    return os.path.abspath(path)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
+from collections import ChainMap, deque
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any, NamedTuple, final
@@ -88,12 +88,13 @@ class SharedOutcomes:
         with self._lock:
             self._blocks.append(block)
             self._block_rows += len(block)
-            while self._block_rows > self._most:
+            # Whole blocks only, so that it is quick; the flush counts to the row.
+            while self._block_rows - len(self._blocks[0]) >= self._most:
                 gone = len(self._blocks.popleft())
                 self._block_rows -= gone
                 self._predictions_dropped += gone
 
-    def record(self, prediction_id: str, actual: Any, at: float) -> None:
+    def record(self, prediction_id: Any, actual: Any, at: float) -> None:
         """Take in a true value, which nobody may change any more; seconds since 1970."""
         if not isinstance(prediction_id, str):
             self.unknown += 1
@@ -118,7 +119,7 @@ class SharedOutcomes:
     def joined_here(self) -> Sequence[OutcomeEvent]:
         """Outcomes of predictions that are known here only. Call it after all that was recorded was folded."""
         self._collect()
-        decision = self._decide(self._undecided, {**self._unstorable, **self._unsent})
+        decision = self._decide(self._undecided, ChainMap(self._unsent, self._unstorable))
         for outcome in decision.joined:
             self._unsent.pop(outcome.prediction_id, None)
             self._unstorable.pop(outcome.prediction_id, None)

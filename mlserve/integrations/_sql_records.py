@@ -19,6 +19,9 @@ from mlserve.records import InputSample, ModelMetrics, PredictionSample
 if TYPE_CHECKING:
     from mlserve.records import DriftEvent
 
+MOST_DRIFT_EVENTS = 10_000
+"""Drift events that are kept, of this process, of others, and in the database."""
+
 PARTS = {"metrics": ModelMetrics, "inputs": InputSample, "predictions": PredictionSample}
 """What a baseline is made of, each set and stored alone."""
 
@@ -56,48 +59,59 @@ class StoredBaseline:
 
     def set_in(self, monitor: InMemoryModelMonitor) -> None:
         """Make it the baseline of a monitor."""
-        if self.head.part == "predictions":
-            monitor.set_baseline_predictions(self.version_id, self.value)
+        if self.head.part == "metrics":
+            monitor.set_baseline(self.version_id, metrics=self.value)
+        elif self.head.part == "inputs":
+            monitor.set_baseline(self.version_id, inputs=self.value)
         else:
-            monitor.set_baseline(self.version_id, **{self.head.part: self.value})
+            monitor.set_baseline_predictions(self.version_id, self.value)
 
 
 @final
 class Baselines:
-    """The newest baseline of every version and part, whoever set it.
+    """The newest baseline of every version and part, whoever set it; those of a monitor are kept the same.
 
     *Thread safety*: yes.
 
     Args:
+        monitor: The monitor.
         source: Who sets baselines here.
     """
 
-    def __init__(self, source: str) -> None:
+    def __init__(self, monitor: InMemoryModelMonitor, source: str) -> None:
+        self._monitor = monitor
         self._source = source
         self._lock = threading.Lock()
         self._known: dict[tuple[str, str], StoredBaseline] = {}
         self._unsaved: dict[tuple[str, str], StoredBaseline] = {}
 
     def set(self, version_id: str, part: str, value: Any, now: int) -> None:
-        """A baseline was set here, now, in microseconds since 1970."""
-        place = key_of(version_id), part
+        """A baseline was set here, now, in microseconds since 1970.
+
+        Raises:
+            InvalidArgumentError: It is nothing that can be a baseline.
+        """
+        place = key_of(str(version_id)), part
         with self._lock:
             known = self._known.get(place)
             # What is set here replaces what is known here, also where another machine's clock is ahead.
             set_at = now if known is None else max(now, known.head.set_at + 1)
-            self._known[place] = self._unsaved[place] = StoredBaseline(
-                BaselineHead(*place, set_at, self._source), version_id, value
-            )
+            baseline = StoredBaseline(BaselineHead(*place, set_at, self._source), version_id, value)
+            baseline.set_in(self._monitor)
+            self._known[place] = self._unsaved[place] = baseline
 
-    def learn(self, baseline: StoredBaseline) -> bool:
-        """A baseline was read. Gives whether it is newer than what is known."""
-        head = baseline.head
+    def learn(self, baseline: StoredBaseline) -> None:
+        """A baseline was read; it counts if it is newer than what is known.
+
+        Raises:
+            InvalidArgumentError: It is nothing that can be a baseline.
+        """
+        place = baseline.head.version_key, baseline.head.part
         with self._lock:
-            if not self._is_news(head):
-                return False
-            self._known[head.version_key, head.part] = baseline
-            self._unsaved.pop((head.version_key, head.part), None)
-            return True
+            if self._is_news(baseline.head):
+                baseline.set_in(self._monitor)
+                self._known[place] = baseline
+                self._unsaved.pop(place, None)
 
     def news(self, heads: Iterable[BaselineHead]) -> list[BaselineHead]:
         """Those of the stored baselines that are newer than what is known."""
@@ -122,10 +136,11 @@ class Baselines:
         with self._lock:
             self._unsaved = dict(self._known)
 
-    def known(self) -> list[StoredBaseline]:
-        """All of them."""
-        with self._lock:
-            return list(self._known.values())
+    def hand_on(self, child: Baselines) -> None:  # pragma: no cover  # runs in the forked child; tested there
+        """Make those known here known to a forked child."""
+        # Without the lock: another thread may have held it at the fork, and would for ever.
+        for baseline in self._known.values():
+            child.learn(baseline)
 
     def _is_news(self, head: BaselineHead) -> bool:
         known = self._known.get((head.version_key, head.part))
@@ -137,15 +152,12 @@ class DriftLog:
     """Drifts found here, numbered for the log, and drifts that others found.
 
     *Thread safety*: yes.
-
-    Args:
-        most: Events to hold, of either.
     """
 
-    def __init__(self, most: int) -> None:
+    def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._own: deque[tuple[int, DriftEvent]] = deque(maxlen=most)
-        self._others: deque[DriftEvent] = deque(maxlen=most)
+        self._own: deque[tuple[int, DriftEvent]] = deque(maxlen=MOST_DRIFT_EVENTS)
+        self._others: deque[DriftEvent] = deque(maxlen=MOST_DRIFT_EVENTS)
         self._stored_until = 0
         self._count = 0
         self.dropped = 0

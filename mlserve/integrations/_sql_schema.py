@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from typing import Any, Final
-from zlib import crc32
 
 import attrs
 import sqlalchemy as sa
@@ -118,9 +117,8 @@ def prepare(database: Database, tables: Tables) -> None:
     if is_ready:
         return
     with database.writing() as connection:
-        if not database.is_sqlite:
-            # Two that create the same table at once would both find that it is not there.
-            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(crc32(tables.schema.name.encode()))))
+        # Two that create the same table at once would both find that it is not there.
+        database.lock(connection, tables.schema.name)
         found = _version(connection, tables, database)
         for step in STEPS[found:]:
             step(connection, tables)

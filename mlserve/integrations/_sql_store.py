@@ -172,13 +172,13 @@ class Store:
             return
         table = self._tables.predictions
         if connection.dialect.name == "sqlite":
-            names = ("prediction_key", "predicted_at", "payload")
-            values = [dict(zip(names, row, strict=True)) for row in rows]
-            connection.execute(sqlite.insert(table).on_conflict_do_nothing(), values)
-            return
-        connection.execute(
-            _insert_columns(table), dict(zip(("keys", "times", "answers"), zip_lists(rows), strict=True))
-        )
+            # By hand: making a dictionary of each row, and a row again of that, would cost as much as all the rest.
+            connection.exec_driver_sql(
+                f'INSERT OR IGNORE INTO "{table.name}" (prediction_key, predicted_at, payload) VALUES (?, ?, ?)', rows
+            )
+        else:
+            keys, times, answers = (list(column) for column in zip(*rows, strict=True))
+            connection.execute(_insert_columns(table), {"keys": keys, "times": times, "answers": answers})
 
     def locked_predictions(self, connection: sa.Connection, keys: Sequence[str]) -> dict[str, tuple[int, str]]:
         """Predictions that wait, by key: moment and answer. Until the transaction ends nobody else can take them.
@@ -213,15 +213,10 @@ class Store:
             (predictions, predictions.c.predicted_at, most_predictions),
             (drift_events, drift_events.c.detected_at, most_drift_events),
         ):
-            newest_too_many = sa.select(time).order_by(time.desc()).offset(most).limit(1)
-            until = connection.execute(newest_too_many).scalar()
-            is_old = time <= since if until is None else sa.or_(time <= since, time < until)
+            oldest_to_keep = sa.select(time).order_by(time.desc()).offset(most - 1).limit(1)
+            oldest = connection.execute(oldest_to_keep).scalar()
+            is_old = time <= since if oldest is None else sa.or_(time <= since, time < oldest)
             connection.execute(sa.delete(table).where(is_old))
-
-
-def zip_lists(rows: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
-    """Rows as columns."""
-    return [list(column) for column in zip(*rows, strict=True)]
 
 
 def _heads(table: sa.Table) -> sa.Select[Any]:
@@ -242,11 +237,15 @@ def _upsert(connection: sa.Connection, table: sa.Table, keys: Sequence[str]) -> 
 
 def _insert_columns(table: sa.Table) -> postgresql.Insert:
     """Many rows as three arrays: a statement for each row would take ten times as long."""
-    columns = sa.func.unnest(
-        sa.bindparam("keys", type_=postgresql.ARRAY(sa.Text)),
-        sa.bindparam("times", type_=postgresql.ARRAY(sa.BigInteger)),
-        sa.bindparam("answers", type_=postgresql.ARRAY(sa.Text)),
-    ).table_valued("prediction_key", "predicted_at", "payload")
+    columns = (
+        sa.func.unnest(
+            sa.bindparam("keys", type_=postgresql.ARRAY(sa.Text)),
+            sa.bindparam("times", type_=postgresql.ARRAY(sa.BigInteger)),
+            sa.bindparam("answers", type_=postgresql.ARRAY(sa.Text)),
+        )
+        .table_valued("prediction_key", "predicted_at", "payload")
+        .render_derived()
+    )
     names = ["prediction_key", "predicted_at", "payload"]
     return postgresql.insert(table).from_select(names, sa.select(columns)).on_conflict_do_nothing()
 

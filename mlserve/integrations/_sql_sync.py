@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import timedelta
-from typing import final
+from typing import TypeVar, final
 
 import attrs
 
 from mlserve._buckets import MICROSECOND, microseconds
 from mlserve.clocks import Clock
 from mlserve.errors import StoreSchemaError
-from mlserve.integrations._sql_documents import from_document, to_document
-from mlserve.integrations._sql_engine import Database, brief
+from mlserve.integrations._sql_documents import to_document
+from mlserve.integrations._sql_engine import Database
 from mlserve.integrations._sql_outcomes import SharedOutcomes
 from mlserve.integrations._sql_pieces import Pieces, Plan
-from mlserve.integrations._sql_records import Baselines, DriftLog, StoredBaseline, moment_of
+from mlserve.integrations._sql_reading import Complaints, OtherProcesses
+from mlserve.integrations._sql_records import MOST_DRIFT_EVENTS, Baselines, DriftLog, StoredBaseline, moment_of
 from mlserve.integrations._sql_schema import Tables, prepare
 from mlserve.integrations._sql_store import Head, Store
 from mlserve.integrations._sql_worker import Task
@@ -24,10 +24,7 @@ from mlserve.monitors import InMemoryModelMonitor
 from mlserve.monitors._blocks import EPOCH
 from mlserve.records import MonitorSnapshot
 
-_log = logging.getLogger(__name__)
-
-LOG_EVERY_SECONDS = 60.0
-"""What keeps failing is logged this often."""
+T = TypeVar("T")
 
 HOUSEKEEPING_SECONDS = 60.0
 """Old rows are looked for this often by every process."""
@@ -37,9 +34,6 @@ LONGEST_DELAY_SECONDS = 30.0
 
 SHORTEST_DELAY_SECONDS = 0.1
 """Where writing is asked for more often than this, a database that failed is left alone as long at least."""
-
-MOST_DRIFT_EVENTS = 10_000
-"""Drift events that are kept, here and in the database."""
 
 
 @attrs.frozen(eq=False)
@@ -95,6 +89,8 @@ class Synchroniser:
         self._database = database
         self._tables = tables
         self._store = Store(tables)
+        self._complaints = Complaints(database.name, clock)
+        self._others = OtherProcesses(self._store, monitor, source, baselines, drift, self._complaints)
         self._monitor = monitor
         self._source = source
         self._baselines = baselines
@@ -108,14 +104,12 @@ class Synchroniser:
         self._pieces = Pieces()
         self._batch = 0
         self._doubt: Write | None = None
-        self._read: dict[str, Head] = {}
         self._next_housekeeping = clock.monotonic() + HOUSEKEEPING_SECONDS
-        self._next_log: dict[str, float] = {}
         self._read_failures = self._write_failures = 0
         self._read_again_at = float("-inf")
         self.flushes = self.flush_errors = 0
         self.reads = self.read_errors = 0
-        self.unreadable = self.unstorable = 0
+        self.unstorable = 0
         self.last_flush: float | None = None
         """By the clock's ``monotonic``."""
 
@@ -125,13 +119,13 @@ class Synchroniser:
         Raises:
             StoreSchemaError: The tables are of a newer version. A database that cannot be reached is no error.
         """
-        try:
-            prepare(self._database, self._tables)
-        except StoreSchemaError:
-            raise
-        except Exception:  # the attempt that follows counts it
-            pass
-        self.perform(frozenset({Task.READ}))
+        self._attempt_read(is_first=True)
+
+    @property
+    def unreadable(self) -> int:
+        """Rows that were left out because they could not be read."""
+        shared = 0 if self._outcomes is None else self._outcomes.unreadable
+        return self._others.unreadable + shared
 
     def perform(self, tasks: frozenset[Task]) -> float:
         """Do some tasks; a failure is counted, and logged at most once a minute.
@@ -153,22 +147,25 @@ class Synchroniser:
             self._is_prepared = False
             self.flush_errors += 1
             self._write_failures += 1
-            self._complain("write to", error, self.flush_errors)
+            self._complaints.about("write to", error, self.flush_errors)
         else:
             self.flushes += 1
             self._write_failures = 0
             self.last_flush = self._clock.monotonic()
 
-    def _attempt_read(self) -> None:
+    def _attempt_read(self, *, is_first: bool = False) -> None:
         try:
             self._prepare()
-            self._read_others()
+            with self._database.reading() as connection:
+                self._others.read(connection, self._now() - self._retention)
         except Exception as error:
+            if is_first and isinstance(error, StoreSchemaError):
+                raise
             self._is_prepared = False
             self.read_errors += 1
             self._read_failures += 1
             self._read_again_at = self._clock.monotonic() + self._pause(self._read_failures)
-            self._complain("read from", error, self.read_errors)
+            self._complaints.about("read from", error, self.read_errors)
         else:
             self.reads += 1
             self._read_failures = 0
@@ -182,7 +179,7 @@ class Synchroniser:
         return float(max(self._flush_seconds, min(shortest * 2 ** min(failures - 1, 32), LONGEST_DELAY_SECONDS)))
 
     def _prepare(self) -> None:
-        if not self._is_prepared:
+        if self._database.reopen_if_moved() or not self._is_prepared:
             prepare(self._database, self._tables)
             self._is_prepared = True
 
@@ -233,19 +230,19 @@ class Synchroniser:
     def _write_changes(self, *, is_last: bool) -> None:
         predictions = [] if self._outcomes is None else self._outcomes.rows()
         plan, snapshot = self._next_piece(is_last=is_last)
-        baselines = self._encoded(self._baselines.unsaved(), StoredBaseline.to_bytes)
-        unsaved = self._drift.unsaved()
-        drift = self._encoded(unsaved, lambda numbered: to_document(numbered[1]))
-        if snapshot is None and not predictions and not baselines and not unsaved:
+        set_here, found_here = self._baselines.unsaved(), self._drift.unsaved()
+        baselines = self._encoded(set_here, StoredBaseline.to_bytes)
+        drift = self._encoded(found_here, lambda numbered: to_document(numbered[1]))
+        if snapshot is None and not predictions and not set_here and not found_here:
             return
         head = Head(
             self._source,
             self._batch + 1,
             self._pieces.last if snapshot is None else snapshot.sequence,
-            unsaved[-1][0] if unsaved else self._drift.stored_until,
+            found_here[-1][0] if found_here else self._drift.stored_until,
         )
         piece = None if snapshot is None else snapshot.to_bytes()
-        write = Write(head, plan, tuple(baseline for baseline, _ in baselines))
+        write = Write(head, plan, tuple(set_here))
         with self._database.writing() as connection:
             if piece is not None and plan is not None:
                 self._store.write_snapshot(connection, self._source, plan.after, head.sequence, piece)
@@ -282,3 +279,24 @@ class Synchroniser:
         self._drift.saved(write.head.drift_number)
         if self._outcomes is not None:
             self._outcomes.resolve(was_committed=True)
+
+    def _encoded(self, records: Iterable[T], encode: Callable[[T], bytes]) -> list[tuple[T, bytes]]:
+        """Records with their bytes; those that have none are counted and left out."""
+        encoded = []
+        for record in records:
+            try:
+                encoded.append((record, encode(record)))
+            except Exception as error:  # a baseline may hold anything
+                self.unstorable += 1
+                self._complaints.about("store a record in", error, self.unstorable)
+        return encoded
+
+    def _keep_house(self) -> None:
+        self._next_housekeeping = self._clock.monotonic() + HOUSEKEEPING_SECONDS
+        since = self._now() - self._retention
+        with self._database.writing() as connection:
+            self._store.trim(connection, self._most_predictions, MOST_DRIFT_EVENTS, since)
+            self._store.forget_sources(connection, since)
+
+    def _now(self) -> int:
+        return (self._clock.now() - EPOCH) // MICROSECOND

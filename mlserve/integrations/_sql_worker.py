@@ -36,20 +36,19 @@ class Worker(ABC):
     """
 
     @abstractmethod
-    def ask(self, *tasks: Task, patience: float | None) -> bool:
-        """Have tasks done.
-
-        Args:
-            tasks: Which.
-            patience: Seconds to wait until they are done; None for as long as it takes.
-
-        Returns:
-            Whether they were done before the patience ended.
-        """
+    def ask(self, *tasks: Task) -> threading.Event:
+        """Have tasks done. Gives what is set when they are, or when nothing is done any more."""
 
     @abstractmethod
     def close(self, patience: float) -> bool:
-        """The same of ``Task.CLOSE``; whoever asks for more later is not heard."""
+        """Have the last task done; whoever asks for more later is not heard.
+
+        Args:
+            patience: Seconds to wait.
+
+        Returns:
+            Whether it was done by then.
+        """
 
 
 @final
@@ -66,20 +65,18 @@ class InlineWorker(Worker):
         self._is_closed = False
 
     @override
-    def ask(self, *tasks: Task, patience: float | None) -> bool:
-        if not self._lock.acquire(timeout=-1 if patience is None else patience):
-            return False
-        try:
+    def ask(self, *tasks: Task) -> threading.Event:
+        done = threading.Event()
+        with self._lock:
             if not self._is_closed:
                 self._is_closed = Task.CLOSE in tasks
                 self._perform(frozenset(tasks))
-        finally:
-            self._lock.release()
-        return True
+        done.set()
+        return done
 
     @override
     def close(self, patience: float) -> bool:
-        return self.ask(Task.CLOSE, patience=patience)
+        return self.ask(Task.CLOSE).is_set()
 
 
 @final
@@ -100,14 +97,15 @@ class ThreadWorker(Worker):
         self._thread.start()
 
     @override
-    def ask(self, *tasks: Task, patience: float | None) -> bool:
+    def ask(self, *tasks: Task) -> threading.Event:
         done = threading.Event()
         with self._condition:
             if self._is_closing:
-                return False
-            self._asked.append((tasks, done))
-            self._condition.notify()
-        return done.wait(patience)
+                done.set()
+            else:
+                self._asked.append((tasks, done))
+                self._condition.notify()
+        return done
 
     @override
     def close(self, patience: float) -> bool:

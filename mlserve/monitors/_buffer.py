@@ -22,6 +22,7 @@ from mlserve.records import FailureEvent, PredictionEvent
 FOLD_EVERY = 512
 """Requests that wait to be counted, at most; few enough that folding them takes a fraction of a millisecond."""
 
+_FOLD_AT = FOLD_EVERY * ROW
 _ndarray = np.ndarray
 
 
@@ -90,7 +91,7 @@ class RequestBuffer(LabelledMonitor, BlockMonitor, DeferringMonitor):
         buffer.extend(
             (prediction_id, model_version, kept_input, kept_output, processing_time_ms, timestamp, confidence, rare)
         )
-        if len(buffer) >= FOLD_EVERY * ROW:
+        if len(buffer) >= _FOLD_AT:
             self._fold_unless_busy()
 
     @override
@@ -122,7 +123,7 @@ class RequestBuffer(LabelledMonitor, BlockMonitor, DeferringMonitor):
         )
         # Built first: only a list is taken in at once, whatever other threads append meanwhile.
         self._buffer.extend(list(chain.from_iterable(zip(*columns, strict=False))))
-        if len(self._buffer) >= FOLD_EVERY * ROW:
+        if len(self._buffer) >= _FOLD_AT:
             self._fold_unless_busy()
 
     def record_failure(self, event: FailureEvent) -> None:
@@ -146,7 +147,7 @@ class RequestBuffer(LabelledMonitor, BlockMonitor, DeferringMonitor):
 
     def _append_failure(self, row: tuple[Any, ...]) -> None:
         self._buffer.extend(row)
-        if len(self._buffer) >= FOLD_EVERY * ROW:
+        if len(self._buffer) >= _FOLD_AT:
             self._fold_unless_busy()
 
     @override

@@ -64,6 +64,8 @@ class Parts:
     def close(self, timeout: float) -> None:
         """Hand out no model any more, wait for the requests under way, and let go of everything."""
         self.cache.close()
+        if self.batcher is not None:
+            self.batcher.stop()  # what is queued waits for nobody any more
         ended = threading.Event()
         give_up = time.monotonic() + timeout
         while self._is_busy() and time.monotonic() < give_up:
@@ -76,8 +78,8 @@ class Parts:
     def renew(self) -> None:  # pragma: no cover  # runs in the forked child, where nothing measures
         """New locks, threads, counters and ids, as a forked child needs them."""
         self.results.begin()
-        self.guarded.guards.renew()
         self.cache.renew()
+        self.guarded.guards.renew()
         self.recorder.renew()
         self.caller.renew()
 
@@ -116,16 +118,16 @@ def assembled(
         raise InvalidArgumentError("concurrency", concurrency, "a whole number, at least 1, or None")
     monotonic = clock.monotonic
     recorder = Recorder(monitor, clock)
-    caller = Caller(limits.inline_below_ms, monotonic)
+    caller = Caller(monotonic)
     check = None if validator is None else check_by(validator)
     measure = None if cache.max_bytes is None else partial(size_of, measure=cache.size_of)
-    loader = Loader(repository, predictor, check, recorder, caller.call, monotonic, measure)
+    loader = Loader(repository, predictor, check, recorder, caller.call, monotonic, measure, concurrency)
     pinned = frozenset if router is None else router.routed_versions
     versions = VersionCache(repository, cache, loader.load, clock, pinned)
     results = Results(name, recorder, versions.failed_version, monotonic, timestamps(clock))
     batcher = None
     if batching is not None:
-        batcher = Batcher(batching, concurrency or 1, limits.inline_below_ms, monotonic, results, versions.sweep)
+        batcher = Batcher(batching, limits.inline_below_ms, monotonic, results, versions.sweep)
     guards = Guards(
         versions,
         caller,
@@ -138,5 +140,5 @@ def assembled(
     )
     guarded = GuardedPath(repository, acquire, guards, results, checked_fallbacks(fallbacks), monotonic)
     many = ManyPath(guarded, acquire, results, monotonic, Gathering(guards, caller, concurrency))
-    examiner = HealthExaminer(versions, monitor, recorder, health, clock, synthetic_input, caller.call, batcher)
+    examiner = HealthExaminer(versions, monitor, recorder, health, clock, synthetic_input, guards.try_out, batcher)
     return Parts(recorder, caller, versions, results, batcher, guarded, many, examiner, [])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextvars
 import logging
+import operator
 import threading
 import time
 from collections import deque
@@ -16,12 +17,14 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, final
 
 from mlserve._rendering import described
-from mlserve.errors import InvalidInputError, OverloadedError
+from mlserve.errors import InvalidInputError
 from mlserve.serving._calling import AVERAGE_WEIGHT
+from mlserve.serving._lanes import Lane
 from mlserve.serving._loaded import LoadedVersion
 from mlserve.serving._policy import Batching
 from mlserve.serving._requests import Request, complete, too_late
 from mlserve.serving._results import Results
+from mlserve.serving._tables import NoTableError
 from mlserve.serving._validation import translated
 
 if TYPE_CHECKING:
@@ -34,82 +37,8 @@ PASS_BELOW_MS = 0.02
 """A model whose single call takes less is called directly: to hand a request to another thread or task and its answer
 back takes about as long."""
 
-ALARM_SECONDS = 3600.0
-"""How long the thread sleeps when nothing is queued; it is woken before."""
-
-
-@final
-class Lane:
-    """The requests waiting for one version.
-
-    *Thread safety*: ``put`` from anywhere; ``take`` by the holder of the permit.
-
-    Args:
-        loaded: The version.
-        batching: The sizes.
-        permits: Batches of it that may run at once.
-    """
-
-    def __init__(self, loaded: LoadedVersion, batching: Batching, permits: int) -> None:
-        self.loaded = loaded
-        self.permit = threading.Semaphore(permits)
-        self.flushing: set[Any] = set()
-        """Event loops that will look after the queue when their callers have had their turn."""
-        self.batch_ms: float | None = None
-        """How long a thread computes for a batch, whatever its size; a moving average. Without what it waits: most of
-        that is for the interpreter, which an event loop that runs the batch itself would not have to wait for."""
-        self.last_size = 0
-        """Requests in the last batch: more than one, and others are about."""
-        self._batching = batching
-        self._queue: deque[Request] = deque()
-
-    def __len__(self) -> int:
-        return len(self._queue)
-
-    def put(self, request: Request) -> None:
-        """Queue a request.
-
-        Raises:
-            OverloadedError: Too many are queued.
-        """
-        if len(self._queue) >= self._batching.max_queued:
-            raise OverloadedError(
-                f"{self._batching.max_queued} requests already wait for version {self.loaded.id}.",
-                hint="Retry later; Batching(max_queued=) is the limit.",
-                version_id=self.loaded.id,
-            )
-        self._queue.append(request)
-
-    def take(self, now: float) -> list[Request]:
-        """The next batch: the oldest requests that fit, less those nobody waits for any more."""
-        taken: list[Request] = []
-        room = self._batching.max_batch_size
-        late: list[Request] = []
-        queue = self._queue
-        while queue:
-            request = queue[0]
-            if request.is_abandoned:
-                queue.popleft()
-            elif request.deadline is not None and now >= request.deadline:
-                late.append(queue.popleft())
-                request.error = too_late(request)
-            elif request.weight <= room or not taken:
-                room -= request.weight
-                taken.append(queue.popleft())
-            else:
-                break  # it stays at the front, for the next batch
-        if late:
-            complete(late)
-        return taken
-
-    def due(self, now: float) -> float:
-        """When the next batch should begin: at once when it is full, else when its oldest request has waited enough."""
-        if not self._batching.max_wait_ms:
-            return now
-        waiting = list(self._queue)
-        if not waiting or sum(request.weight for request in waiting) >= self._batching.max_batch_size:
-            return now
-        return waiting[0].queued_at + self._batching.max_wait_ms / 1000.0
+IDLE_SECONDS = 10.0
+"""A thread without work for so long ends; the next request that needs it starts it again."""
 
 
 @final
@@ -120,7 +49,6 @@ class Batcher:
 
     Args:
         batching: The sizes.
-        permits: Batches of one version that may run at once.
         inline_below_ms: See ``Limits``.
         monotonic: Tells seconds.
         results: Records the answers of a batch together.
@@ -130,14 +58,12 @@ class Batcher:
     def __init__(
         self,
         batching: Batching,
-        permits: int,
         inline_below_ms: float,
         monotonic: Callable[[], float],
         results: Results,
         sweep: Callable[[], None],
     ) -> None:
         self._batching = batching
-        self._permits = permits
         self._inline_below_ms = inline_below_ms
         self._monotonic = monotonic
         import asyncio  # not before somebody batches: it doubles the time of an import
@@ -159,6 +85,7 @@ class Batcher:
         self._changed = threading.Condition(self._lock)
         self._ready: deque[Lane] = deque()
         self._thread: threading.Thread | None = None
+        self._has_died = False
         self._stopped = False
 
     # ------------------------------------------------------------------------------------------------- requests
@@ -177,20 +104,23 @@ class Batcher:
         """
         lane = loaded.lane or self._lane(loaded)
         request.weight, request.queued_at = self._weight(request.checked), self._monotonic()
+        request.context = contextvars.copy_context()
         request.done = threading.Lock()
         request.done.acquire()
         is_quiet = lane.last_size <= 1 and not len(lane)
         lane.put(request)
         # Nobody else is about: this thread serves itself, and whoever comes in the meantime waits for the next batch.
-        if is_quiet and request.deadline is None and not self._batching.max_wait_ms and lane.permit.acquire(False):
-            self._run(lane)
-            self._go_on(lane)
-        else:
-            self._wake(lane)
-        seconds = -1.0 if request.deadline is None else max(0.0, request.deadline - self._monotonic())
-        if not request.done.acquire(timeout=seconds):
+        try:
+            if is_quiet and request.deadline is None and not self._batching.max_wait_ms and lane.permit.acquire(False):
+                self._run(lane)
+            else:
+                self._wake(lane)
+            seconds = -1.0 if request.deadline is None else max(0.0, request.deadline - self._monotonic())
+            if not request.done.acquire(timeout=seconds):
+                raise too_late(request)
+        except BaseException:
             request.is_abandoned = True
-            raise too_late(request)
+            raise
         return request.outcome()
 
     async def acall(self, loaded: LoadedVersion, request: Request) -> Any:
@@ -225,6 +155,7 @@ class Batcher:
             request.queued_at = self._monotonic()
         loop = self._running_loop()
         request.future, request.thread = loop.create_future(), _get_ident()
+        request.context = contextvars.copy_context()
         lane.put(request)
         if self._batching.max_wait_ms:
             self._wake(lane)
@@ -236,16 +167,16 @@ class Batcher:
         if self._batching.weight is None:
             return 1
         try:
-            weight = self._batching.weight(input)
+            weight = operator.index(self._batching.weight(input))
         except Exception as exception:
             raise InvalidInputError(
                 f"the input cannot be weighed: {described(exception)}.",
                 hint="See Batching(weight=).",
                 exception=exception,
             ) from exception
-        if isinstance(weight, int) and weight >= 1:
+        if weight >= 1:
             return weight
-        raise InvalidInputError(f"the input weighs {weight!r}; expected a whole number, at least 1.")
+        raise InvalidInputError(f"the input weighs {weight}; expected a whole number, at least 1.")
 
     def _lane(self, loaded: LoadedVersion) -> Lane:
         lane = loaded.lane
@@ -253,7 +184,7 @@ class Batcher:
             with self._lock:
                 lane = loaded.lane
                 if lane is None:
-                    lane = loaded.lane = Lane(loaded, self._batching, self._permits)
+                    lane = loaded.lane = Lane(loaded, self._batching)
         return lane  # type: ignore[no-any-return]  # the slot holds any batcher's lane
 
     # -------------------------------------------------------------------------------------------------- batches
@@ -267,16 +198,14 @@ class Batcher:
         if costs is None or costs > self._inline_below_ms or not lane.permit.acquire(blocking=False):
             self._wake(lane)
             return
-        self._run(lane)
-        if len(lane):
-            lane.flushing.add(loop)
-            loop.call_soon(self._flush, lane, loop, context=contextvars.Context())
+        self._run(lane, loop)
 
-    def _run(self, lane: Lane) -> None:
-        """Run one batch and hand the permit back."""
+    def _run(self, lane: Lane, loop: asyncio.AbstractEventLoop | None = None) -> None:
+        """Run one batch, hand the permit back, and see to those who came meanwhile: on the loop, or on the thread."""
         loaded = lane.loaded
         # Whoever waits may go away; the model must stay until the call ends.
-        loaded.holds.append(self)
+        holds = loaded.holds
+        holds.append(self)
         requests: list[Request] = []
         try:
             begun, computed = self._monotonic(), time.thread_time()
@@ -287,7 +216,7 @@ class Batcher:
                 took_ms = (self._monotonic() - begun) * 1000.0
                 self._learn(lane, len(requests), took_ms, (time.thread_time() - computed) * 1000.0)
         finally:
-            loaded.holds.pop()
+            holds.pop()
             lane.permit.release()
             if loaded.evicting:
                 self._sweep()
@@ -295,12 +224,19 @@ class Batcher:
                 if not request.is_answered:  # what went wrong is no fault of theirs, but they must not wait for ever
                     request.error = translated(RuntimeError("the batch was interrupted"), loaded.id)
             complete(requests)
+            if loop is None:
+                self.go_on(loaded)
+            elif len(lane):
+                lane.flushing.add(loop)
+                loop.call_soon(self._flush, lane, loop, context=contextvars.Context())
 
     def _answer(self, loaded: LoadedVersion, requests: Sequence[Request]) -> None:
         try:
             if len(requests) == 1:
-                requests[0].value = loaded.call(requests[0].checked)
-                requests[0].is_answered = True
+                alone = requests[0]
+                assert alone.context is not None  # since it was queued
+                alone.value = alone.context.run(loaded.call, alone.checked)
+                alone.is_answered = True
                 return
             self.batches += 1
             self.batched += len(requests)
@@ -309,7 +245,7 @@ class Batcher:
             # In no caller's context: what one of them has set is not the others'.
             values = contextvars.Context().run(call_many, [request.checked for request in requests])
         except Exception as exception:
-            if len(requests) > 1 and (loaded.adapter.is_pure or isinstance(exception, InvalidInputError)):
+            if len(requests) > 1 and (loaded.adapter.is_pure or isinstance(exception, NoTableError)):
                 middle = len(requests) // 2
                 self._answer(loaded, requests[:middle])
                 self._answer(loaded, requests[middle:])
@@ -335,9 +271,10 @@ class Batcher:
         if average is None or size == 1 or took_ms < average:
             loaded.average_ms = took_ms if average is None else average + AVERAGE_WEIGHT * (took_ms - average)
 
-    def _go_on(self, lane: Lane) -> None:
-        """Whoever came while the permit was held waits for somebody to run the next batch."""
-        if len(lane):
+    def go_on(self, loaded: LoadedVersion) -> None:
+        """Whoever came while a version's permit was held waits for somebody to run the next batch."""
+        lane = loaded.lane
+        if lane is not None and len(lane):
             self._wake(lane)
 
     # ---------------------------------------------------------------------------------------------- own thread
@@ -346,24 +283,22 @@ class Batcher:
         with self._changed:
             if lane not in self._ready:
                 self._ready.append(lane)
-            if self._thread is None or not self._thread.is_alive():
+            if self._thread is None:
                 self._start()
             self._changed.notify()
 
     def _start(self) -> None:
-        if self._thread is not None and not self._stopped:
-            self.deaths += 1
-        self._stopped = False
+        self._stopped = self._has_died = False
         self._thread = threading.Thread(target=self._serve, name="mlserve-batcher", daemon=True)
         self._thread.start()
 
     def ensure_alive(self) -> bool:
         """Whether the thread is alive or was never needed; one that died is started again."""
         with self._changed:
-            is_alive = self._thread is None or self._stopped or self._thread.is_alive()
-            if not is_alive:
+            is_dead = self._has_died
+            if is_dead:
                 self._start()
-            return is_alive
+            return not is_dead
 
     def stop(self) -> None:
         """Let the thread end when nothing is queued any more; a later request starts it again."""
@@ -376,7 +311,12 @@ class Batcher:
             while self._serve_next():
                 pass
         except BaseException:
-            _log.exception("the batcher's thread ended by an error; the next request starts it again")
+            _log.exception("the batcher's thread ended by an error; it is started again when it is needed")
+            with self._changed:
+                self._thread, self._has_died = None, True
+                self.deaths += 1
+                if self._ready:
+                    self._start()
 
     def _serve_next(self) -> bool:
         """Run the next batch of the lane that has waited longest; false when the thread should end."""
@@ -386,16 +326,17 @@ class Batcher:
                 lane, pause = self._next_lane(now)
                 if lane is not None:
                     break
-                if self._stopped and not self._ready:
+                is_idle = not self._ready
+                if (is_idle and self._stopped) or not (self._changed.wait(pause) or self._ready):
+                    # From now on nobody may believe that it serves them.
+                    self._thread = None
                     return False
-                self._changed.wait(pause)
         self._run(lane)
-        self._go_on(lane)
         return True
 
     def _next_lane(self, now: float) -> tuple[Lane | None, float]:
         """A lane whose batch is due, its permit taken; else how long none will be."""
-        pause = ALARM_SECONDS
+        pause = IDLE_SECONDS
         for lane in list(self._ready):
             due = lane.due(now)
             if due > now and not self._stopped:

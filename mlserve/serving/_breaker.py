@@ -42,9 +42,11 @@ class Permit:
 
     Attributes:
         round: Of a probe, the half-open period it belongs to; 0 for others.
+        given_up_at: Of a probe, when it counts as failed, in monotonic seconds.
     """
 
     round: int = 0
+    given_up_at: float = 0.0
 
 
 NO_PROBE = Permit()
@@ -102,7 +104,7 @@ class CircuitBreaker:
             if self._state is BreakerState.HALF_OPEN and self._admitted < self._policy.half_open_probes:
                 self._admitted += 1
                 self._probes.append(now + self._policy.probe_seconds)
-                return Permit(self._round)
+                return Permit(self._round, self._probes[-1])
             self.refused += 1
             wait = max(0.0, self._open_until - now) if self._state is BreakerState.OPEN else 0.0
         raise CircuitOpenError(
@@ -120,8 +122,8 @@ class CircuitBreaker:
             now = self._monotonic()
             self._look(now)
             if permit.round:
-                if self._state is BreakerState.HALF_OPEN and permit.round == self._round:
-                    self._probe_ended(now, good=not failed and not slow)
+                if self._is_awaited(permit):
+                    self._probe_ended(now, permit, good=not failed and not slow)
                 return
             if self._state is not BreakerState.CLOSED:
                 return  # it was let through before the breaker opened
@@ -135,9 +137,13 @@ class CircuitBreaker:
     def abandon(self, permit: Permit) -> None:
         """A request that was let through ended without telling anything, as when its caller went away."""
         with self._lock:
-            if permit.round and permit.round == self._round and self._probes:
-                self._probes.pop()
+            if self._is_awaited(permit):
+                self._probes.remove(permit.given_up_at)
                 self._admitted -= 1
+
+    def _is_awaited(self, permit: Permit) -> bool:
+        """Whether it is a probe of the half-open period that goes on."""
+        return self._state is BreakerState.HALF_OPEN and permit.round == self._round
 
     def _look(self, now: float) -> None:
         """What time alone has changed."""
@@ -148,11 +154,11 @@ class CircuitBreaker:
         if self._state is BreakerState.HALF_OPEN and self._probes and now >= self._probes[0]:
             self._reopen(now)
 
-    def _probe_ended(self, now: float, *, good: bool) -> None:
+    def _probe_ended(self, now: float, permit: Permit, *, good: bool) -> None:
         if not good:
             self._reopen(now)
             return
-        self._probes.pop(0)
+        self._probes.remove(permit.given_up_at)
         self._succeeded += 1
         if self._succeeded >= self._policy.half_open_probes:
             self._state = BreakerState.CLOSED

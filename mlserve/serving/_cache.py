@@ -88,9 +88,8 @@ class VersionCache:
 
     def renew(self) -> None:
         """New locks, no flights and no leases: in a forked child the threads of the parent do not exist."""
-        for loaded in self._loaded.values():
-            # Not cleared: the thread that forked may be in a request, and takes its lease off.
-            loaded.leases = []  # pragma: no cover  # only in the forked child, where nothing measures
+        for loaded in self._loaded.values():  # pragma: no cover  # only in the forked child, where nothing measures
+            loaded.renew()
         self._lock = threading.Lock()
         self._following = threading.Lock()
         self._flights: dict[str, _Flight] = {}
@@ -350,8 +349,15 @@ class VersionCache:
 
     def _choose_what_stays(self) -> None:
         try:
+            pinned = frozenset(self._pinned())
+        except Exception:
+            with self._lock:
+                self.counts["router_errors"] += 1
+            _log.exception("the router failed to tell which versions it may choose")
+            pinned = frozenset()
+        try:
             active = self._repository.get_active_versions(self._policy.keep_active)
-            self._keep = frozenset(version.id for version in active) | self._pinned()
+            self._keep = frozenset(version.id for version in active) | pinned
         except Exception:
             # The choice made before still holds; the next load asks again.
             with self._lock:

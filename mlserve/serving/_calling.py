@@ -7,7 +7,7 @@ from types import CoroutineType
 from typing import Any, final
 
 from mlserve.serving._loaded import LoadedVersion
-from mlserve.serving._loops import OwnLoop, to_thread
+from mlserve.serving._loops import OwnLoop
 from mlserve.serving._validation import checked
 
 AVERAGE_WEIGHT = 0.1
@@ -21,12 +21,10 @@ class Caller:
     *Thread safety*: yes.
 
     Args:
-        inline_below_ms: See ``Limits``.
         monotonic: Tells seconds.
     """
 
-    def __init__(self, inline_below_ms: float, monotonic: Callable[[], float]) -> None:
-        self._inline_below_ms = inline_below_ms
+    def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
         self.loop = OwnLoop()
 
@@ -44,23 +42,9 @@ class Caller:
         return self.loop.run(value) if loaded.is_async or type(value) is CoroutineType else value
 
     async def acall(self, loaded: LoadedVersion, checked: Any) -> Any:
-        """Answer an input that was checked, without blocking the loop for long."""
-        if loaded.is_async:
-            return await loaded.call(checked)
-        average = loaded.average_ms
-        if average is not None and average <= self._inline_below_ms:
-            value = self.timed(loaded, lambda: loaded.call(checked))
-        else:
-            value = await to_thread(self._held, loaded, checked)
+        """Answer an input that was checked, on the caller's event loop: for models whose calls are short."""
+        value = self.timed(loaded, lambda: loaded.call(checked))
         return await value if type(value) is CoroutineType else value
-
-    def _held(self, loaded: LoadedVersion, checked: Any) -> Any:
-        # The caller may be cancelled; the model must stay until the call ends.
-        loaded.holds.append(self)
-        try:
-            return self.timed(loaded, lambda: loaded.call(checked))
-        finally:
-            loaded.holds.pop()
 
     def timed(self, loaded: LoadedVersion, call: Callable[[], Any]) -> Any:
         """Make a call and learn how long this version takes."""

@@ -86,7 +86,7 @@ def adapt(model: Any, description: VersionDescription | None, predictor: Callabl
         UnsupportedModelError: None of these fits.
     """
     if predictor is not None:
-        return Adapter(lambda input: predictor(model, input), "predictor", is_async=_is_async(predictor))
+        return Adapter(lambda input: predictor(model, input), "predictor", is_async=is_async_function(predictor))
     if isinstance(model, type):
         raise UnsupportedModelError(
             f"{model.__name__} is a class, not a trained model.",
@@ -102,7 +102,9 @@ def adapt(model: Any, description: VersionDescription | None, predictor: Callabl
         return _adapt_rows(with_face(model), description)
     if callable(model):
         called = model.__call__ if isinstance(model, SingleRow) else model
-        return Adapter(called, "callable", is_async=_is_async(called), is_pure=bool(getattr(model, "is_pure", False)))
+        return Adapter(
+            called, "callable", is_async=is_async_function(called), is_pure=bool(getattr(model, "is_pure", False))
+        )
     by_one = adapted_by_one(model, task)
     if by_one is not None:
         return by_one
@@ -113,7 +115,7 @@ def adapt(model: Any, description: VersionDescription | None, predictor: Callabl
 
 
 def _adapt_batches(model: BatchPredictor[Any, Any]) -> Adapter:
-    if _is_async(model.predict_batch):
+    if is_async_function(model.predict_batch):
         return _adapt_awaited_batches(model)
 
     def call_many(inputs: Sequence[Any]) -> list[Any]:
@@ -147,7 +149,7 @@ def _adapt_rows(model: Any, description: VersionDescription | None) -> Adapter:
     to_rows = _table_maker(model, None if description is None else description.schema)
     takes_frames = getattr(model, "feature_names_in_", None) is not None
     predict = model.predict
-    if _is_async(predict):
+    if is_async_function(predict):
         return Adapter(
             _async_rows(predict, to_rows),
             name,
@@ -306,7 +308,8 @@ def _only(answers: Any) -> Any:
     return answers.iloc[0] if hasattr(answers, "iloc") else answers[0]
 
 
-def _is_async(function: Any) -> bool:
+def is_async_function(function: Any) -> bool:
+    """Whether calling something gives what is to be awaited, as far as can be told without calling it."""
     while isinstance(function, functools.partial):
         function = function.func
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004  # asks what calling it gives, not whether it can be called

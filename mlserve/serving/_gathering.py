@@ -7,11 +7,11 @@ import threading
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, final
 
-from mlserve.errors import InvalidInputError
 from mlserve.serving._calling import Caller
 from mlserve.serving._guards import Guards
 from mlserve.serving._loaded import LoadedVersion
 from mlserve.serving._requests import Request
+from mlserve.serving._tables import NoTableError
 from mlserve.serving._validation import translated
 
 if TYPE_CHECKING:
@@ -94,11 +94,12 @@ class Gathering:
 
     def outcomes(self, loaded: LoadedVersion, whole: Request, inputs: Sequence[Any]) -> list[Any]:
         """Answers or exceptions: by one call of a model that takes a table, else by as many as there are inputs."""
-        loaded.holds.append(whole)
+        holds = loaded.holds
+        holds.append(whole)
         try:
             return self._outcomes(loaded, whole, inputs)
         finally:
-            loaded.holds.pop()
+            holds.pop()
 
     def _outcomes(self, loaded: LoadedVersion, whole: Request, inputs: Sequence[Any]) -> list[Any]:
         adapter, count = loaded.adapter, len(inputs)
@@ -108,7 +109,7 @@ class Gathering:
         if not isinstance(outcome, Exception):
             return list(outcome)
         # A table that cannot even be made was never shown to the model.
-        if not adapter.is_pure and not isinstance(outcome, InvalidInputError):
+        if not adapter.is_pure and not isinstance(outcome, NoTableError):
             return [translated(outcome, loaded.id).copy() for _ in range(count)]
         middle = count // 2
         return self._outcomes(loaded, whole, inputs[:middle]) + self._outcomes(loaded, whole, inputs[middle:])

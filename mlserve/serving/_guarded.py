@@ -13,6 +13,7 @@ from mlserve.protocols import ModelRepository
 from mlserve.records import ModelVersion, ServingResult
 from mlserve.records._serving import build_result
 from mlserve.serving._batching import Batcher
+from mlserve.serving._dispatch import is_async_function
 from mlserve.serving._fallbacks import CallableFallback, Fallback, StaticAnswer
 from mlserve.serving._guards import Guards
 from mlserve.serving._loaded import LoadedVersion
@@ -64,10 +65,15 @@ class GuardedPath:
         return bool(self._fallbacks) or not self.guards.is_idle
 
     def predict(
-        self, input: Any, version: ModelVersion | str | None, key: str | None, timeout_ms: float | None
+        self,
+        input: Any,
+        version: ModelVersion | str | None,
+        key: str | None,
+        timeout_ms: float | None,
+        prediction_id: str | None = None,
     ) -> ServingResult[Any]:
-        """As ``ModelServer.predict``."""
-        request = self._request(input, version, key, timeout_ms)
+        """As ``ModelServer.predict``; a request that was counted already brings its id."""
+        request = self._request(input, version, key, timeout_ms, prediction_id)
         try:
             self.guards.admit(request)
         except Exception as error:
@@ -134,12 +140,17 @@ class GuardedPath:
                 self.guards.sweep_if_evicting(loaded)
 
     def _request(
-        self, input: Any, version: ModelVersion | str | None, key: str | None, timeout_ms: float | None
+        self,
+        input: Any,
+        version: ModelVersion | str | None,
+        key: str | None,
+        timeout_ms: float | None,
+        prediction_id: str | None = None,
     ) -> Request:
         started = self._monotonic()
-        request = Request(input, self._results.new_id(), started)
-        request.version, request.key = version, key
-        request.deadline = self.guards.deadline(started, timeout_ms)
+        deadline = self.guards.deadline(started, timeout_ms)  # before it counts, since it may refuse
+        request = Request(input, self._results.new_id() if prediction_id is None else prediction_id, started)
+        request.version, request.key, request.deadline = version, key, deadline
         return request
 
     def _succeeded(self, request: Request, value: Any) -> ServingResult[Any]:
@@ -181,7 +192,7 @@ class GuardedPath:
                 try:
                     if isinstance(fallback, StaticAnswer):
                         return self._answered_by(fallback, request, error)
-                    if isinstance(fallback, CallableFallback) and inspect.iscoroutinefunction(fallback.function):
+                    if isinstance(fallback, CallableFallback) and is_async_function(fallback.function):
                         return self._degraded(request, await fallback.function(request.input), fallback, error)
                     return await self.guards.off_loop(lambda: self._answered_by(fallback, request, error))  # noqa: B023  # awaited before the next turn
                 except Exception as failure:
@@ -212,7 +223,7 @@ class GuardedPath:
         permit, begun = self.guards.enter(loaded), self._monotonic()
         problem: BaseException | None = None
         try:
-            value = self.guards.call_held(loaded, checked(loaded.check, request.input))
+            value = self.guards.call_held(loaded, checked(loaded.check, request.input), None)
         except BaseException as raised:
             problem = raised
             raise

@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from typing import Any, TypeVar, final
 
-from mlserve.errors import OverloadedError, ServingError, VersionNotFoundError
+from mlserve.errors import ErrorKind, InvalidArgumentError, OverloadedError, ServingError, VersionNotFoundError
 from mlserve.protocols import Router
-from mlserve.records import Route
 from mlserve.serving._batching import Batcher
 from mlserve.serving._breaker import CircuitBreaker, Permit
 from mlserve.serving._cache import VersionCache
 from mlserve.serving._calling import Caller
 from mlserve.serving._loaded import LoadedVersion
-from mlserve.serving._policy import Breaker, Limits
+from mlserve.serving._policy import Breaker, Limits, is_number
 from mlserve.serving._pool import WorkerPool
 from mlserve.serving._requests import Request, too_late
+from mlserve.serving._routes import Routes
 from mlserve.serving._validation import checked
 
 T = TypeVar("T")
 
-_log = logging.getLogger(__name__)
+LONGEST_MS = 1e12
+"""Thirty years: a time limit beyond it is none, and clocks could not count so far."""
 
 
 @final
@@ -62,9 +62,13 @@ class Guards:
         self._batcher = batcher
         self._breaker = breaker
         self._concurrency = concurrency
-        self._router = router
+        self._routes = None if router is None else Routes(router, self.count)
         self._monotonic = monotonic
         self.pool = WorkerPool(limits.max_queued)
+        # Calls in the second may wait for some in the first, and any for a turn: in one pool they could take all
+        # threads and wait for ever.
+        self._waiting_pool = WorkerPool(limits.max_queued)
+        self._turns = WorkerPool(limits.max_queued)
         self.counts: Counter[str] = Counter()
         self.under_way: dict[int, Request] = {}
         """Requests not answered yet, by identity."""
@@ -86,7 +90,7 @@ class Guards:
         return (
             self._breaker is None
             and self._concurrency is None
-            and self._router is None
+            and self._routes is None
             and limits.max_in_flight is None
             and limits.default_timeout_ms is None
         )
@@ -95,8 +99,11 @@ class Guards:
         """New locks and threads, as a forked child needs them."""
         self._lock = threading.Lock()
         self._waiting = 0
+        self._in_flight = 0
         self.under_way = {}
         self.pool.renew()
+        self._waiting_pool.renew()
+        self._turns.renew()
         if self._batcher is not None:
             self._batcher.renew()
 
@@ -108,46 +115,36 @@ class Guards:
         Raises:
             OverloadedError: Too many are under way.
         """
-        self.under_way[id(request)] = request
         limit = self._limits.max_in_flight
-        if limit is not None and sum(one.count for one in list(self.under_way.values())) > limit:
-            del self.under_way[id(request)]
-            raise OverloadedError(
-                f"{limit} requests are already under way.", hint="Retry later; Limits(max_in_flight=) is the limit."
-            )
+        if limit is not None:
+            with self._lock:
+                if self._in_flight + request.count > limit:
+                    raise OverloadedError(
+                        f"{self._in_flight} requests are under way, and {request.count} came in.",
+                        hint=f"Retry later; Limits(max_in_flight={limit}) is the limit.",
+                    )
+                self._in_flight += request.count
+        self.under_way[id(request)] = request
 
     def let_go(self, request: Request) -> None:
         """An admitted request has ended."""
-        del self.under_way[id(request)]
+        # A thread that forked within a request finds in its child that nothing is under way.
+        if self.under_way.pop(id(request), None) is not None and self._limits.max_in_flight is not None:
+            with self._lock:
+                self._in_flight -= request.count
 
     def deadline(self, started: float, timeout_ms: float | None) -> float | None:
-        """When a request that began then must be answered, in monotonic seconds."""
+        """When a request that began then must be answered, in monotonic seconds.
+
+        Raises:
+            InvalidArgumentError: The time limit is no number.
+        """
         limit = self._limits.default_timeout_ms if timeout_ms is None else timeout_ms
-        return None if limit is None else started + limit / 1000.0
-
-    def _routed(self, request: Request) -> str | None:
-        """The router's choice for a request that names no version; None for the latest."""
-        if request.version is not None or self._router is None:
+        if limit is None:
             return None
-        try:
-            route: Any = self._router.route(request.key)
-        except Exception:
-            _log.exception("the router failed; the latest version answers")
-            self.count("router_errors")
-            return None
-        if isinstance(route, Route):
-            request.arm = route.arm
-            return route.version_id
-        if route is not None:
-            _log.error("the router chose a %s; expected a Route or None", type(route).__name__)
-            self.count("router_errors")
-        return None
-
-    def _without_route(self, request: Request, error: ServingError) -> None:
-        """The router chose what cannot be served: the caller did not, and gets the latest version."""
-        _log.error("the router chose a version that cannot be served: %s", error.message)
-        self.count("router_errors")
-        request.arm = None
+        if not is_number(limit) or limit != limit:  # as NaN is
+            raise InvalidArgumentError("timeout_ms", limit, "a number of milliseconds, or None")
+        return started + float(max(-LONGEST_MS, min(limit, LONGEST_MS))) / 1000.0
 
     def count(self, name: str) -> None:
         """Count something that went wrong and was passed over."""
@@ -177,11 +174,16 @@ class Guards:
         """A request that was let through has ended."""
         if permit is None:
             return
-        if error is not None and not isinstance(error, Exception):
-            loaded.breaker.abandon(permit)
+        breaker: CircuitBreaker | None = loaded.breaker
+        if breaker is None:
+            return  # pragma: no cover  # only in the child of a request that forked, where nothing measures
+        kind = getattr(error, "kind", None) if isinstance(error, ServingError) else None
+        # A request that went away, or never got as far as the model, tells nothing about it.
+        if kind is ErrorKind.Overloaded or not (error is None or isinstance(error, Exception)):
+            breaker.abandon(permit)
             return
-        failed = error is not None and not (isinstance(error, ServingError) and error.kind.is_caller_fault)
-        loaded.breaker.leave(permit, failed=failed, elapsed_ms=(self._monotonic() - begun) * 1000.0)
+        failed = error is not None and not (isinstance(kind, ErrorKind) and kind.is_caller_fault)
+        breaker.leave(permit, failed=failed, elapsed_ms=(self._monotonic() - begun) * 1000.0)
 
     # --------------------------------------------------------------------------------------------------- calling
 
@@ -192,7 +194,8 @@ class Guards:
             Exception: Why there is none.
         """
         loaded = request.loaded = self.found(request, acquire)
-        loaded.holds.append(request)
+        holds = loaded.holds
+        holds.append(request)
         try:
             request.checked = checked(loaded.check, request.input)
             self._refuse_if_late(request)
@@ -207,17 +210,17 @@ class Guards:
                 self.leave(loaded, permit, begun, error)
                 error = None
         finally:
-            loaded.holds.pop()
+            holds.pop()
             self.sweep_if_evicting(loaded)
 
     def found(self, request: Request, acquire: Callable[[Any], LoadedVersion]) -> LoadedVersion:
         """The version a request goes to, loaded."""
-        routed = self._routed(request)
+        routed = None if self._routes is None else self._routes.chosen(request)
         if routed is not None:
             try:
                 return self.in_time(request, lambda: acquire(routed))
             except VersionNotFoundError as error:
-                self._without_route(request, error)
+                self._routes.passed_over(request, error)  # type: ignore[union-attr]  # it chose
         return self.in_time(request, lambda: acquire(request.version))
 
     def in_time(self, request: Request, call: Callable[[], T]) -> T:
@@ -236,47 +239,57 @@ class Guards:
     def _called(self, loaded: LoadedVersion, request: Request) -> Any:
         if self._batcher is not None and self._batcher.is_worth_it(loaded):
             return self._batcher.call(loaded, request)
-        return self.in_time(request, lambda: self.call_held(loaded, request.checked))
+        return self.in_time(request, lambda: self.call_held(loaded, request.checked, request))
 
-    def call_held(self, loaded: LoadedVersion, input: Any, call: Callable[[Any], Any] | None = None) -> Any:
+    def call_held(
+        self, loaded: LoadedVersion, input: Any, request: Request | None, call: Callable[[Any], Any] | None = None
+    ) -> Any:
         """Call a model with a checked input, on this thread, in its turn; the model stays until the call ends.
 
         Args:
             loaded: The version.
             input: What it is given.
+            request: The request, whose turn must come in time; None for a call without time limit.
             call: How it is called; None as its adapter says.
         """
-        loaded.holds.append(self)
-        gate = self._gate(loaded)
+        holds = loaded.holds
+        holds.append(self)
+        gate: threading.Semaphore | None = loaded.gate
         try:
-            if gate is not None:
-                self._wait_for(gate)
+            if gate is None:
+                return self._caller.call_checked(loaded, input) if call is None else call(input)
+            self._wait_for(gate, request)
             try:
                 return self._caller.call_checked(loaded, input) if call is None else call(input)
             finally:
-                if gate is not None:
-                    gate.release()
+                self._hand_on(loaded, gate)
         finally:
-            loaded.holds.pop()
+            holds.pop()
             self.sweep_if_evicting(loaded)
+
+    def try_out(self, loaded: LoadedVersion, input: Any) -> Any:
+        """Check an input and answer it, in its turn, for nobody's request: whatever is queued, it is not refused."""
+        gate: threading.Semaphore | None = loaded.gate
+        if gate is None:
+            return self._caller.call(loaded, input)
+        with gate:
+            value = self._caller.call(loaded, input)
+        if self._batcher is not None:
+            self._batcher.go_on(loaded)
+        return value
+
+    def _hand_on(self, loaded: LoadedVersion, gate: threading.Semaphore) -> None:
+        """Give a turn back; a batch may be waiting for it."""
+        gate.release()
+        if self._batcher is not None:
+            self._batcher.go_on(loaded)
 
     def sweep_if_evicting(self, loaded: LoadedVersion) -> None:
         """Drop a model that was kept for a request that has ended."""
         if loaded.evicting:
             self._cache.sweep()
 
-    def _gate(self, loaded: LoadedVersion) -> threading.Semaphore | None:
-        if self._concurrency is None:
-            return None
-        gate: threading.Semaphore | None = loaded.gate
-        if gate is None:
-            with self._lock:
-                gate = loaded.gate
-                if gate is None:
-                    gate = loaded.gate = threading.Semaphore(self._concurrency)
-        return gate
-
-    def _wait_for(self, gate: threading.Semaphore) -> None:
+    def _wait_for(self, gate: threading.Semaphore, request: Request | None) -> None:
         if gate.acquire(blocking=False):
             return
         limit = self._limits.max_queued
@@ -287,8 +300,11 @@ class Guards:
                     hint="Retry later; Limits(max_queued=) is the limit.",
                 )
             self._waiting += 1
+        deadline = None if request is None else request.deadline
         try:
-            gate.acquire()
+            if not gate.acquire(timeout=None if deadline is None else max(0.0, deadline - self._monotonic())):
+                assert request is not None  # else it waits for as long as it takes
+                raise too_late(request)
         finally:
             with self._lock:
                 self._waiting -= 1
@@ -302,7 +318,8 @@ class Guards:
     async def aanswer(self, request: Request, acquire: Callable[[Any], LoadedVersion]) -> Any:
         """The same as ``answer``, without blocking the caller's event loop for long."""
         loaded = request.loaded = await self._afound(request, acquire)
-        loaded.holds.append(request)
+        holds = loaded.holds
+        holds.append(request)
         try:
             request.checked = checked(loaded.check, request.input)
             self._refuse_if_late(request)
@@ -317,16 +334,16 @@ class Guards:
                 self.leave(loaded, permit, begun, error)
                 error = None
         finally:
-            loaded.holds.pop()
+            holds.pop()
             self.sweep_if_evicting(loaded)
 
     async def _afound(self, request: Request, acquire: Callable[[Any], LoadedVersion]) -> LoadedVersion:
-        routed = self._routed(request)
+        routed = None if self._routes is None else self._routes.chosen(request)
         if routed is not None:
             try:
                 return await self._ain_time(request, lambda: acquire(routed))
             except VersionNotFoundError as error:
-                self._without_route(request, error)
+                self._routes.passed_over(request, error)  # type: ignore[union-attr]  # it chose
         current = self._cache.fresh(self._monotonic()) if request.version is None else None
         return current if current is not None else await self._ain_time(request, lambda: acquire(request.version))
 
@@ -357,25 +374,29 @@ class Guards:
         return await self._ain_time(request, lambda: self._timed(loaded, request))
 
     async def off_loop(self, call: Callable[[], T]) -> T:
-        """Make a call on one of the pool's threads and await it."""
+        """Make a call that may wait for others on a thread and await it.
+
+        Raises:
+            OverloadedError: Too many wait for a thread; the call is not made.
+        """
         import asyncio
 
-        return await asyncio.wrap_future(self.pool.submit(call))
+        return await asyncio.wrap_future(self._waiting_pool.submit(call))
 
     def _timed(self, loaded: LoadedVersion, request: Request) -> Any:
-        return self._caller.timed(loaded, lambda: self.call_held(loaded, request.checked))
+        return self._caller.timed(loaded, lambda: self.call_held(loaded, request.checked, request))
 
     async def acoroutine(self, loaded: LoadedVersion, request: Request, call: Callable[[Any], Awaitable[Any]]) -> Any:
         """Await a coroutine model's answer to a checked request, in its turn and in time."""
         import asyncio
 
         self._refuse_if_late(request)
-        gate = self._gate(loaded)
-        if gate is not None:
-            taken = self.pool.submit(lambda: self._wait_for(gate))
+        gate: threading.Semaphore | None = loaded.gate
+        if gate is not None and not gate.acquire(blocking=False):
+            taken = self._turns.submit(lambda: self._wait_for(gate, request))
             try:
                 await asyncio.wrap_future(taken)
-            except asyncio.CancelledError:
+            except BaseException:
                 # The turn may still come: nobody would hand it on.
                 taken.add_done_callback(lambda ended: _release(gate, ended))
                 raise

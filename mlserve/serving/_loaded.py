@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -18,8 +19,9 @@ class LoadedVersion:
     """
 
     __slots__ = (
-        "adapter", "average_ms", "breaker", "call", "check", "evicting", "example", "gate", "has_confidence", "holds",
-        "id", "is_async", "is_proven", "lane", "leases", "size_bytes", "validated", "version",
+        "adapter", "average_ms", "breaker", "call", "check", "concurrency", "evicting", "example", "gate",
+        "has_confidence", "holds", "id", "is_async", "is_proven", "lane", "leases", "size_bytes", "validated",
+        "version",
     )  # fmt: skip
 
     def __init__(
@@ -46,9 +48,23 @@ class LoadedVersion:
         self.lane: Any = None
         """Its queue, where requests are batched."""
         self.gate: Any = None
-        """Its semaphore, where calls at once are limited."""
+        """Its semaphore, where calls at once are limited; batches take it too."""
         self.breaker: Any = None
         """Its circuit breaker, where there is one."""
+        self.concurrency: int | None = None
+        """Calls of it at once; None for no limit."""
+
+    def renew(self) -> None:  # pragma: no cover  # runs in the forked child, where nothing measures
+        """Nobody uses it, waits for it or holds a lock of it, as in a forked child."""
+        # Not cleared: the thread that forked may be in a request, and takes itself off what it was put on.
+        self.leases, self.holds = [], []
+        self.lane = self.breaker = None
+        self.limit(self.concurrency)
+
+    def limit(self, concurrency: int | None) -> None:
+        """Make so many calls at once the most."""
+        self.concurrency = concurrency
+        self.gate = None if concurrency is None else threading.Semaphore(concurrency)
 
 
 @attrs.frozen(eq=False, repr=False)

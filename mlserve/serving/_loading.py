@@ -30,6 +30,7 @@ class Loader:
         call: Calls a loaded version with an input, unrecorded; raises what goes wrong.
         monotonic: Tells seconds.
         size_of: Tells how large a model is, in bytes; None where nobody wants to know.
+        concurrency: Calls of one model at once; None for no limit.
     """
 
     repository: ModelRepository[Any]
@@ -39,6 +40,7 @@ class Loader:
     call: Callable[[LoadedVersion, Any], object]
     monotonic: Callable[[], float]
     size_of: Callable[[Any], int] | None = None
+    concurrency: int | None = None
 
     def load(self, version: ModelVersion) -> LoadedVersion:
         """Everything a request needs of a version. Slow; may raise anything."""
@@ -56,6 +58,7 @@ class Loader:
             validated=self.check is not None or schema is not None,
             example=synthetic_example(example, schema, model),
         )
+        loaded.limit(self.concurrency)
         if self.size_of is not None:
             loaded.size_bytes = self.size_of(model)
         if adapter.takes_rows and example is not None:

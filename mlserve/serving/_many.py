@@ -7,7 +7,7 @@ from typing import Any, final
 
 import numpy as np
 
-from mlserve.errors import InvalidArgumentError, InvalidInputError
+from mlserve.errors import InvalidArgumentError, OverloadedError
 from mlserve.records import ModelVersion, ServingResult
 from mlserve.serving._gathering import Gathering, Home
 from mlserve.serving._guarded import GuardedPath
@@ -15,7 +15,7 @@ from mlserve.serving._guards import Guards
 from mlserve.serving._loaded import LoadedVersion
 from mlserve.serving._requests import Request, too_late
 from mlserve.serving._results import Results
-from mlserve.serving._tables import by_position, is_frame
+from mlserve.serving._tables import NoTableError, by_position, is_frame
 from mlserve.serving._validation import checked, translated
 
 
@@ -70,7 +70,7 @@ class ManyPath:
         try:
             self._guards.admit(whole)
         except Exception as error:
-            return [self._guarded.failed(request, translated(error, None).copy()) for request in requests]
+            return self._refused(requests, error)
         try:
             outcomes = self._outcomes(whole, requests)
             return self._told(requests, outcomes)
@@ -90,9 +90,15 @@ class ManyPath:
         home = Home(asyncio.get_running_loop())
         try:
             return await self._guards.off_loop(lambda: self.predict_many(inputs, version, key, timeout_ms, home))
+        except OverloadedError as error:
+            started = self._monotonic()
+            return self._refused([Request(item, self._results.new_id(), started) for item in items_of(inputs)], error)
         except asyncio.CancelledError:
             home.leave()
             raise
+
+    def _refused(self, requests: Sequence[Request], error: Exception) -> list[ServingResult[Any]]:
+        return [self._guarded.failed(request, translated(error, None).copy()) for request in requests]
 
     def _outcomes(self, whole: Request, requests: Sequence[Request]) -> list[Any]:
         """For each request its answer, or the exception that stands for it."""
@@ -101,7 +107,8 @@ class ManyPath:
         except Exception as error:
             return [translated(error, None).copy() for _ in requests]
         outcomes: list[Any] = [None] * len(requests)
-        loaded.holds.append(whole)
+        whole.loaded, holds = loaded, loaded.holds
+        holds.append(whole)
         try:
             good: list[int] = []
             for row, request in enumerate(requests):
@@ -116,7 +123,7 @@ class ManyPath:
                 for row, answer in zip(good, answers, strict=True):
                     outcomes[row] = answer
         finally:
-            loaded.holds.pop()
+            holds.pop()
             self._guards.sweep_if_evicting(loaded)
         return outcomes
 
@@ -146,15 +153,17 @@ class ManyPath:
     def _called(self, loaded: LoadedVersion, whole: Request, inputs: Any) -> list[Any]:
         """Answers or exceptions, by as few calls of the model as faults allow."""
         count, adapter = len(inputs), loaded.adapter
+        if whole.deadline is not None and self._monotonic() >= whole.deadline:
+            return [too_late(whole) for _ in range(count)]
         if loaded.is_async:
             return self._gathering.outcomes(loaded, whole, _each(inputs))
         if adapter.call_many is None or count == 1:
             return [self._one(loaded, whole, input) for input in _each(inputs)]
         try:
-            return list(self._guards.call_held(loaded, inputs, adapter.call_many))
+            return list(self._guards.call_held(loaded, inputs, whole, adapter.call_many))
         except Exception as error:
             # A table that cannot even be made was never shown to the model.
-            if not adapter.is_pure and not isinstance(error, InvalidInputError):
+            if not adapter.is_pure and not isinstance(error, NoTableError):
                 return [translated(error, loaded.id).copy() for _ in range(count)]
         middle = count // 2
         listed = _each(inputs)
@@ -164,7 +173,7 @@ class ManyPath:
         try:
             if whole.deadline is not None and self._monotonic() >= whole.deadline:
                 return too_late(whole)
-            return self._guards.call_held(loaded, input)
+            return self._guards.call_held(loaded, input, whole)
         except Exception as error:
             return error
 
@@ -194,15 +203,15 @@ def items_of(inputs: Any) -> Sequence[Any]:
     if is_frame(inputs):
         records = inputs.to_dict("records") if hasattr(inputs, "iloc") else inputs.to_dicts()
         return list(records)
-    if (
-        isinstance(inputs, (str, bytes, Mapping))
-        or not hasattr(inputs, "__iter__")
-        or isinstance(inputs, np.ndarray)  # of no dimension
-    ):
+    try:
+        iterator = None if isinstance(inputs, (str, bytes, Mapping)) else iter(inputs)
+    except TypeError:
+        iterator = None
+    if iterator is None:
         raise InvalidArgumentError(
             "inputs", inputs, "an array of rows, a frame or a sequence of inputs", hint="One input goes to predict."
         )
-    return list(inputs)
+    return list(iterator)
 
 
 def _as_table(given: Any, loaded: LoadedVersion, inputs: list[Any]) -> Any:

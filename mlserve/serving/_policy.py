@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -10,6 +11,11 @@ from typing import Any
 import attrs
 
 from mlserve.errors import InvalidArgumentError
+
+
+def is_number(value: Any) -> bool:
+    """Whether something is a real number, of Python's kinds or of numpy's."""
+    return isinstance(value, numbers.Real)
 
 
 def _at_least(minimum: float) -> Any:

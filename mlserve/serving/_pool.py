@@ -94,6 +94,11 @@ class WorkerPool:
                 continue
             try:
                 value = call()
+            except StopIteration as error:  # an event loop's future cannot carry it: the caller would wait for ever
+                raised = RuntimeError("the call raised StopIteration")
+                raised.__cause__ = error
+                future.set_exception(raised)
+                del raised, error
             except BaseException as error:  # also SystemExit from a model's code: the caller must not wait for ever
                 future.set_exception(error)
                 del error

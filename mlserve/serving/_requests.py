@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -37,6 +38,7 @@ class Request:
         is_answered: Whether a batch has answered it, or failed it.
         is_abandoned: Whether its caller went away.
         result: What it came to, where that was made together with others'.
+        context: The caller's, in which the model answers this request where it answers it alone.
         done: Released when a caller that waits on a thread may go on.
         future: Done when a caller that awaits may go on.
         thread: Where that future's event loop runs.
@@ -57,6 +59,7 @@ class Request:
     is_answered = False
     is_abandoned = False
     result: ServingResult[Any] | None = None
+    context: contextvars.Context | None = None
     done: threading.Lock | None = None
     future: asyncio.Future[None] | None = None
     thread = 0
@@ -80,7 +83,10 @@ class Request:
             if done is not None:
                 done.release()
         elif not future.done():  # its caller may have been cancelled
-            future.set_result(None)
+            try:
+                future.set_result(None)
+            except RuntimeError:
+                return  # its loop was closed on this very thread, and its caller with it
 
 
 def complete(requests: Sequence[Request]) -> None:

@@ -20,7 +20,7 @@ from mlserve.serving._fallbacks import Fallback
 from mlserve.serving._health import closed_health
 from mlserve.serving._loaded import LoadedVersion
 from mlserve.serving._loops import to_thread
-from mlserve.serving._names import known_id
+from mlserve.serving._names import NEVER_THE_SAME, known_id
 from mlserve.serving._policy import Batching, Breaker, CachePolicy, HealthPolicy, Limits
 from mlserve.serving._statistics import counted
 from mlserve.serving._validation import no_input
@@ -122,11 +122,12 @@ class ModelServer(PredictionService[TIn, TOut], Generic[TModel, TIn, TOut]):
         self._monotonic = clock.monotonic
         self._timestamp = timestamps(clock)
         self._cache = parts.cache
-        self._observed = parts.cache.observed
         self._record = parts.recorder.prediction
         self._results = parts.results
         self._guarded = parts.guarded
         self._is_guarded = parts.guarded.is_needed
+        # Where guards stand before every request, the short path is never open.
+        self._observed = NEVER_THE_SAME if self._is_guarded else parts.cache.observed
         self._express_batcher = parts.guarded.express_batcher
         self._closed = False
         self._begin_counting()
@@ -159,8 +160,11 @@ class ModelServer(PredictionService[TIn, TOut], Generic[TModel, TIn, TOut]):
 
         Returns:
             The answer, or why there is none. Never raises for a failed prediction.
+
+        Raises:
+            InvalidArgumentError: ``timeout_ms`` is no number.
         """
-        if self._is_guarded or timeout_ms is not None:
+        if timeout_ms is not None:
             return self._guarded.predict(input, version, key, timeout_ms)
         started = self._monotonic()
         prediction_id = f"{self._id_prefix}{self._next_number()}"
@@ -172,6 +176,8 @@ class ModelServer(PredictionService[TIn, TOut], Generic[TModel, TIn, TOut]):
             and started < current.expires
         ):
             loaded = current.loaded
+        elif self._is_guarded:
+            return self._guarded.predict(input, version, key, None, prediction_id)
         else:
             arriving = self._arriving
             arriving.append(prediction_id)
@@ -241,7 +247,7 @@ class ModelServer(PredictionService[TIn, TOut], Generic[TModel, TIn, TOut]):
             started, current = self._monotonic(), self._cache.current
             if (
                 current is not None
-                and self._observed.generation == current.generation
+                and self._cache.observed.generation == current.generation
                 and started < current.expires
                 and batcher.is_worth_it(current.loaded)
             ):
@@ -322,8 +328,7 @@ class ModelServer(PredictionService[TIn, TOut], Generic[TModel, TIn, TOut]):
     def is_ready(self) -> bool:
         """Whether requests can be sent here: the latest version is loaded and has predicted; for a readiness probe.
 
-        A server with nothing registered is not ready. Loads the latest version if need be, and tries it until it has
-        answered once; after that it costs next to nothing. Never raises.
+        Loads the latest version if need be, and tries it until it has answered once. Never raises.
         """
         return not self._closed and self._parts.health.is_ready()
 

@@ -23,7 +23,7 @@ def counted(parts: Parts) -> ServerStatistics:
     )
     accepted, cancelled, shed = results.accepted.value, results.cancelled.value, results.shed.value
     breakers = {version.id: str(version.breaker.state) for version in loaded if version.breaker is not None}
-    counts: dict[str, Any] = {**cache.counts, **guards.counts}
+    counts: dict[str, Any] = cache.counts + guards.counts
     return ServerStatistics(
         accepted=accepted,
         answered=accepted - cancelled - shed - in_flight,

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 
+from mlserve._rendering import described
 from mlserve.errors import InvalidInputError, PredictionExceptionError
+
+NUMBERS = frozenset("biuf")
+"""Kinds of dtypes that make one table of numbers: booleans, whole numbers and floats."""
 
 ToRows = Callable[[Any], Any]
 """From one input to a table of one row."""
@@ -15,6 +19,11 @@ ToRows = Callable[[Any], Any]
 CallMany = Callable[[Sequence[Any]], list[Any]]
 
 AwaitMany = Callable[[Sequence[Any]], Awaitable[list[Any]]]
+
+
+@final
+class NoTableError(InvalidInputError):
+    """Inputs that make no table together: the model was not shown any of them."""
 
 
 def is_frame(value: Any) -> bool:
@@ -125,12 +134,13 @@ def _stacked(inputs: Sequence[Any], to_rows: ToRows) -> Any:
     first = inputs[0]
     if type(first) is np.ndarray and first.ndim == 1 and all(type(input) is np.ndarray for input in inputs):
         table = to_rows(first)
-        if type(table) is np.ndarray and len({input.shape for input in inputs}) == 1:
+        if type(table) is np.ndarray and len({(input.shape, input.dtype.char) for input in inputs}) == 1:
             return np.array(inputs)
-    rows = [to_rows(input) for input in inputs]
-    if len(rows) == 1:
-        return rows[0]
+    if len(inputs) == 1:
+        return to_rows(first)
     try:
+        rows = [to_rows(input) for input in inputs]
+        _check_alike(rows)
         if is_frame(rows[0]):
             import pandas
 
@@ -140,7 +150,20 @@ def _stacked(inputs: Sequence[Any], to_rows: ToRows) -> Any:
 
             return sparse.vstack(rows, format="csr")
         return np.concatenate(rows)
-    except (ValueError, TypeError) as error:
-        raise InvalidInputError(
-            f"the inputs are not alike and make no table ({error}).", hint="Give every input the same features."
+    except Exception as error:
+        raise NoTableError(
+            f"the inputs are not alike and make no table ({described(error)}).",
+            hint="Give every input the same features.",
         ) from error
+
+
+def _check_alike(rows: Sequence[Any]) -> None:
+    """Refuse tables of which one would change what the model sees of the others: text among numbers makes all text."""
+    if any(row.shape[0] != 1 for row in rows):
+        raise ValueError("an input of several rows")
+    if all(type(row) is np.ndarray for row in rows):
+        kinds = {row.dtype.kind for row in rows}
+        if len(kinds) > 1 and not kinds <= NUMBERS:
+            raise ValueError("values of different kinds")
+    elif len({type(row) for row in rows}) > 1:
+        raise ValueError("inputs of different kinds")

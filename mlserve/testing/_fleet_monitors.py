@@ -317,8 +317,9 @@ class MergeableMonitorContract(_FleetContract):
             counts = [self.metrics(hub).request_count for _ in range(20)]
             assert counts == sorted(counts)
 
-        serving: list[Callable[[], None]] = [partial(serve, part, True) for part in parts]
-        at_once([partial(serve, hub, False), read, *serving])
+        serving: list[Callable[[], None]] = [partial(serve, hub, False)]
+        serving += [partial(serve, part, True) for part in parts]
+        at_once([read, *serving])
         assert self.metrics(hub).request_count == (len(parts) + 1) * each
 
 

@@ -116,7 +116,73 @@ def test_memory_is_bounded_by_time_not_by_traffic(ages):
     assert len(ring) <= sum(level.retention // level.width + 2 for level in LEVELS)
 
 
+@settings(deadline=None, max_examples=200)
+@given(
+    ages=st.lists(st.integers(0, 599 * SECOND), max_size=40),
+    window=st.integers(1, 600 * SECOND),
+    before_now=st.integers(-SECOND, 600 * SECOND),
+)
+def test_until_takes_whole_buckets_that_end_by_then(ages, window, before_now):
+    """With ``until`` a window holds only buckets that end by then, and all of these that begin in it."""
+    ring: BucketRing[Seen] = BucketRing(LEVELS)
+    now = LONG_AFTER_1970
+    start, until = now - window, now - before_now
+    add(ring, [now - age for age in ages], list(range(len(ages))), now)
+    width = ring.reaching(start, now).width
+    found = sum((seen.numbers for seen in ring.since(start, now, until)), Counter())
+    first, last = start // width * width, until // width * width
+    assert found == Counter(number for number, age in enumerate(ages) if first < now - age <= last)
+
+
+@settings(deadline=None, max_examples=200)
+@given(changes=st.lists(st.lists(st.integers(0, 700 * SECOND), min_size=1, max_size=10), max_size=6))
+def test_each_bucket_knows_its_latest_change(changes):
+    """``touch`` notes a change for the bucket of each moment, at every resolution, and for no other."""
+    ring: BucketRing[Seen] = BucketRing(LEVELS)
+    expected: list[dict[int, int]] = [{} for _ in LEVELS]
+    for change, ages in enumerate(changes, 1):
+        moments = [LONG_AFTER_1970 - age for age in ages]
+        ring.touch(np.array(moments, np.int64), change)
+        for noted, level in zip(expected, LEVELS, strict=True):
+            width = microseconds(level.width)
+            noted.update({-(-moment // width): change for moment in moments})
+    assert [level.changed for level in ring.levels] == expected
+
+
+@settings(deadline=None, max_examples=100)
+@given(ages=st.lists(st.integers(0, 2000 * SECOND), min_size=1, max_size=60))
+def test_changes_are_forgotten_with_their_buckets(ages):
+    """After ``expire`` no change is known of what lies before the retention, and every other one is."""
+    ring: BucketRing[Seen] = BucketRing(LEVELS)
+    now = LONG_AFTER_1970
+    moments = np.array([now - age for age in ages], np.int64)
+    ring.touch(moments, 1)
+    ring.expire(now)
+    for level in ring.levels:
+        numbers = {-(-moment // level.width) for moment in moments.tolist()}
+        # A bucket is let go when the one after it ends where the retention begins.
+        assert set(level.changed) == {n for n in numbers if (n + 1) * level.width > now - level.retention}
+
+
 # ------------------------------------------------------------------------------------------------------------ edges
+
+
+@pytest.mark.parametrize(
+    ("window", "level"),
+    [(1, FINE), (10, FINE), (10.000001, MIDDLE), (60, MIDDLE), (61, COARSE), (600, COARSE), (601, COARSE)],
+)
+def test_the_finest_level_that_reaches_is_found(window, level):
+    """``reaching`` is the finest resolution that reaches back to a moment, or the coarsest where none does."""
+    ring: BucketRing[Seen] = BucketRing(LEVELS)
+    now = LONG_AFTER_1970
+    assert ring.reaching(now - round(window * SECOND), now).width == microseconds(level.width)
+
+
+def test_noting_a_change_takes_no_bucket():
+    """``touch`` alone makes no summary: what changed may be kept elsewhere."""
+    ring: BucketRing[Seen] = BucketRing(LEVELS)
+    ring.touch(np.array([LONG_AFTER_1970]), 1)
+    assert len(ring) == 0
 
 
 def test_a_bucket_is_closed_on_the_right():
@@ -217,3 +283,14 @@ def test_spans_are_whole_microseconds(days, seconds, rest):
     """A span is a whole number of microseconds, exactly, however long it is."""
     span = timedelta(days=days, seconds=seconds, microseconds=rest)
     assert microseconds(span) == (days * 86_400 + seconds) * SECOND + rest
+
+
+@pytest.mark.parametrize(
+    ("width", "retention"),
+    [(timedelta(0), timedelta(1)), (timedelta(-1), timedelta(1)), (timedelta(2), timedelta(1))],
+    ids=["no width", "a negative width", "a retention below the width"],
+)
+def test_a_resolution_keeps_at_least_one_bucket(width, retention):
+    """``InvalidArgumentError`` is raised for a width that is not positive, or a retention shorter than one bucket."""
+    with pytest.raises(InvalidArgumentError):
+        Resolution(width, retention)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,17 +12,21 @@ from typing import Any
 
 import attrs
 import hypothesis
+import numpy as np
 import pytest
 
 import mlserve.testing
 from mlserve import InMemoryModelMonitor, InMemoryModelRepository
 from mlserve.clocks import ManualClock
 from mlserve.errors import VersionNotFoundError
-from mlserve.records import Stage
+from mlserve.records import PredictionSample, Stage
 from mlserve.testing import (
+    CumulativeMonitorContract,
     LabelledMonitorContract,
+    MergeableMonitorContract,
     ModelMonitorContract,
     ModelRepositoryContract,
+    PredictionMonitorContract,
     WritableModelRepositoryContract,
 )
 
@@ -306,6 +311,24 @@ class CallersAreFaults(Monitor):
         return attrs.evolve(metrics, fault_rate=metrics.error_rate)
 
 
+class ErrorsAreNotSquared(Monitor):
+    def get_model_metrics(self, version_id, window):
+        metrics = self._right.get_model_metrics(version_id, window)
+        return attrs.evolve(metrics, root_mean_squared_error=metrics.mean_absolute_error)
+
+
+class PrecisionIsRecall(Monitor):
+    def get_recent_metrics(self, window):
+        metrics = self._right.get_recent_metrics(window)
+        return attrs.evolve(metrics, classes=[attrs.evolve(one, precision=one.recall) for one in metrics.classes])
+
+
+class ClassesInOrderOfTheirNames(Monitor):
+    def get_model_metrics(self, version_id, window):
+        metrics = self._right.get_model_metrics(version_id, window)
+        return attrs.evolve(metrics, classes=tuple(sorted(metrics.classes, key=lambda one: one.label)))
+
+
 class DrawsTwice(Monitor):
     def get_recent_input_distribution(self, version_id, window):
         sample = self._right.get_recent_input_distribution(version_id, window)
@@ -337,6 +360,9 @@ class _MonitorContract(ModelMonitorContract, LabelledMonitorContract):
         TheLastOutcomeStays,
         AllVersionsAreOne,
         CallersAreFaults,
+        ErrorsAreNotSquared,
+        PrecisionIsRecall,
+        ClassesInOrderOfTheirNames,
         DrawsTwice,
     ],
 )
@@ -409,6 +435,353 @@ def test_the_clause_of_positive_windows_finds_a_faulty_monitor():
     monitor = contract.new_monitor(ManualClock())
     with pytest.raises(pytest.fail.Exception):
         contract.test_a_window_must_be_positive(monitor, "get_recent_metrics", timedelta(0))
+
+
+# ----------------------------------------------------------------------------------------------- monitors of answers
+
+
+class AnswersAreSorted(Monitor):
+    def get_recent_predictions(self, version_id, window):
+        sample = self._right.get_recent_predictions(version_id, window)
+        return attrs.evolve(sample, outputs=np.sort(sample.outputs)[::-1])
+
+
+class AnswersAreDrawnTwice(Monitor):
+    def get_recent_predictions(self, version_id, window):
+        outputs = self._right.get_recent_predictions(version_id, window).outputs
+        return PredictionSample(outputs.repeat(2), count=len(outputs))
+
+
+class AnswersOfAllTimes(Monitor):
+    def get_recent_predictions(self, version_id, window):
+        return self._right.get_recent_predictions(version_id, max(window, timedelta(days=1)))
+
+
+class AnswersOfVersionOne(Monitor):
+    def get_recent_predictions(self, version_id, window):
+        return self._right.get_recent_predictions("1", window)
+
+
+class AnswersAreText(Monitor):
+    def get_recent_predictions(self, version_id, window):
+        sample = self._right.get_recent_predictions(version_id, window)
+        return attrs.evolve(sample, outputs=[str(output) for output in sample.outputs.tolist()])
+
+
+class AnswersOfUsableInputs(Monitor):
+    def get_recent_predictions(self, version_id, window):
+        usable = len(self._right.get_recent_input_distribution(version_id, window).rows)
+        return PredictionSample(self._right.get_recent_predictions(version_id, window).outputs[:usable])
+
+
+class FailuresAreAnswers(Monitor):
+    def get_recent_predictions(self, version_id, window):
+        sample = self._right.get_recent_predictions(version_id, window)
+        errors = self._right.get_model_metrics(version_id, window).error_count
+        return attrs.evolve(sample, count=sample.count + errors)
+
+
+class UnknownConfidenceIsZero(Monitor):
+    def get_recent_predictions(self, version_id, window):
+        sample = self._right.get_recent_predictions(version_id, window)
+        return attrs.evolve(sample, confidences=np.nan_to_num(sample.confidences))
+
+
+class KeepsTheCallersAnswer(KeepsTheCallersArray):
+    def get_recent_predictions(self, version_id, window):
+        for event in self._events:
+            self._right.record_prediction(event)
+        return self._right.get_recent_predictions(version_id, window)
+
+
+class ForgetsLabels(Monitor):
+    def set_baseline_predictions(self, version_id, predictions):
+        self._right.set_baseline_predictions(version_id, attrs.evolve(predictions, labels=None))
+
+
+class RemembersOldLabels(Monitor):
+    def set_baseline_predictions(self, version_id, predictions):
+        known = self._right.get_baseline_predictions(version_id)
+        self._right.set_baseline_predictions(version_id, known or predictions)
+
+
+class OneBaselineForAll(Monitor):
+    def get_baseline_predictions(self, version_id):
+        return self._right.get_baseline_predictions("1")
+
+
+class AnythingIsABaseline(Monitor):
+    def set_baseline_predictions(self, version_id, predictions):
+        self._right.set_baseline_predictions(version_id, PredictionSample(getattr(predictions, "outputs", [0])))
+
+
+class _PredictionContract(PredictionMonitorContract):
+    def __init__(self, monitor: type[Monitor]) -> None:
+        self._monitor = monitor
+
+    def new_monitor(self, clock):
+        return self._monitor(clock)
+
+
+def clause_of_answers(monitor: type[Monitor], clause: str, arguments: dict[str, Any]) -> None:
+    """Run the test of a clause against a monitor of a class."""
+    clock, contract = ManualClock(), _PredictionContract(monitor)
+    test = getattr(contract, clause)
+    known = {"clock": clock, "monitor": contract.new_monitor(clock), **arguments}
+    run(lambda: test(**{name: known[name] for name in inspect.signature(test).parameters}))
+
+
+CLAUSES_OF_ANSWERS = [
+    (AnswersAreSorted, "test_each_answer_stands_beside_its_own", {}),
+    (AnswersAreDrawnTwice, "test_few_answers_are_all_in_the_sample", {"outputs": [3, 1, 2]}),
+    (AnswersAreDrawnTwice, "test_answers_are_drawn_from_what_was_given", {}),
+    (AnswersAreText, "test_answers_of_several_numbers_are_rows", {}),
+    (AnswersAreText, "test_an_odd_answer_harms_no_other", {"odd": "text"}),
+    (AnswersOfAllTimes, "test_answers_are_of_one_window", {}),
+    (AnswersOfAllTimes, "test_a_window_of_answers_must_be_positive", {"window": timedelta(0)}),
+    (AnswersOfVersionOne, "test_answers_are_of_one_version", {}),
+    (AnswersOfUsableInputs, "test_an_input_that_is_no_row_takes_no_answer_away", {}),
+    (FailuresAreAnswers, "test_failures_are_no_answers", {}),
+    (UnknownConfidenceIsZero, "test_an_answer_without_confidence_has_none", {}),
+    (UnknownConfidenceIsZero, "test_answers_without_any_confidence_have_none", {}),
+    (KeepsTheCallersAnswer, "test_sampled_answers_are_copied", {}),
+    (ForgetsLabels, "test_baseline_answers_come_back", {}),
+    (RemembersOldLabels, "test_the_last_baseline_of_answers_counts", {}),
+    (OneBaselineForAll, "test_baselines_of_answers_are_of_one_version", {}),
+    (AnythingIsABaseline, "test_other_answers_are_no_baseline", {"predictions": [0, 1]}),
+]
+
+
+@pytest.mark.parametrize(("faulty", "clause", "arguments"), CLAUSES_OF_ANSWERS)
+def test_a_clause_finds_faulty_answers(faulty, clause, arguments):
+    """The test of a clause fails for a monitor whose answers break it."""
+    with pytest.raises((AssertionError, pytest.fail.Exception)):
+        clause_of_answers(faulty, clause, arguments)
+
+
+@pytest.mark.parametrize(("clause", "arguments"), [(clause, arguments) for _, clause, arguments in CLAUSES_OF_ANSWERS])
+def test_a_clause_passes_right_answers(clause, arguments):
+    """The test of a clause passes for the monitor of which the faulty ones are made."""
+    assert clause_of_answers(Monitor, clause, arguments) is None
+
+
+# ----------------------------------------------------------------------------------------- monitors of a whole fleet
+
+
+class ListsVersionsTwice(Monitor):
+    def cumulative_metrics(self):
+        return 2 * self._right.cumulative_metrics()
+
+
+class FailuresOfNobodyAreVersionOnes(Monitor):
+    def record_prediction_error(self, kind, version_id):
+        self._right.record_prediction_error(kind, version_id or "1")
+
+
+class CumulativeIsAMonth(Monitor):
+    def cumulative_metrics(self):
+        versions = [metrics.model_version for metrics in self._right.cumulative_metrics()]
+        month = timedelta(days=30)
+        return tuple(attrs.evolve(self._right.get_model_metrics(one, month), window=None) for one in versions if one)
+
+
+class CumulativeHasAWindow(Monitor):
+    def cumulative_metrics(self):
+        return tuple(attrs.evolve(one, window=timedelta(hours=1)) for one in self._right.cumulative_metrics())
+
+
+class CumulativeKeepsNoOutcomes(Monitor):
+    def cumulative_metrics(self):
+        totals = self._right.cumulative_metrics()
+        return tuple(attrs.evolve(one, labelled_count=0, accuracy=None, label_coverage=0.0) for one in totals)
+
+
+class SnapshotsHaveNewNames(Monitor):
+    def __init__(self, clock):
+        super().__init__(clock)
+        self._taken = 0
+
+    def snapshot(self, after=0):
+        self._taken += 1
+        return attrs.evolve(self._right.snapshot(after), source=f"snapshot {self._taken} of {id(self)}")
+
+
+class EverySourceIsOne(Monitor):
+    def snapshot(self, after=0):
+        return attrs.evolve(self._right.snapshot(after), source="the one")
+
+
+class TheLastSnapshotCounts(Monitor):
+    """Whatever comes last replaces what was known, also where it is older."""
+
+    def __init__(self, clock):
+        super().__init__(clock)
+        self._merged = {}
+
+    def merge(self, snapshot):
+        InMemoryModelMonitor().merge(snapshot)
+        own = self._right.snapshot()
+        self._merged[snapshot.source] = snapshot
+        self._right = InMemoryModelMonitor(clock=self._clock)
+        for merged in [own, *self._merged.values()]:
+            self._right.merge(merged)
+
+
+class MergingCountsAgain(Monitor):
+    def __init__(self, clock):
+        super().__init__(clock)
+        self._merges = 0
+
+    def merge(self, snapshot):
+        self._merges += 1
+        self._right.merge(attrs.evolve(snapshot, source=f"{snapshot.source} {self._merges}"))
+
+
+class CountsItself(Monitor):
+    def merge(self, snapshot):
+        self._right.merge(attrs.evolve(snapshot, source="another"))
+
+
+class PassesOnWhatItMerged(Monitor):
+    def __init__(self, clock):
+        super().__init__(clock)
+        self._last = None
+
+    def merge(self, snapshot):
+        self._right.merge(snapshot)
+        self._last = attrs.evolve(snapshot, source="passed on")
+
+    def snapshot(self, after=0):
+        return self._last or self._right.snapshot(after)
+
+
+class PartialSnapshotsAreEmpty(Monitor):
+    def snapshot(self, after=0):
+        taken = self._right.snapshot(after)
+        empty = InMemoryModelMonitor(clock=self._clock).snapshot()
+        return attrs.evolve(taken, header=empty.header, columns=empty.columns) if after else taken
+
+
+class EverySnapshotIsWhole(Monitor):
+    def snapshot(self, after=0):
+        return attrs.evolve(self._right.snapshot(), after=min(after, 0))
+
+
+class LosesErrors(Monitor):
+    def snapshot(self, after=0):
+        taken = self._right.snapshot(after)
+        gone = {name: column[:0] for name, column in taken.columns.items() if name.startswith("errors")}
+        return attrs.evolve(taken, columns={**taken.columns, **gone})
+
+
+class LosesSums(Monitor):
+    def snapshot(self, after=0):
+        taken = self._right.snapshot(after)
+        return attrs.evolve(taken, columns={**taken.columns, "floats": np.zeros_like(taken.columns["floats"])})
+
+
+class MergesAtOtherTimes(Monitor):
+    def snapshot(self, after=0):
+        taken = self._right.snapshot(after)
+        hour = timedelta(hours=1) // timedelta(microseconds=1)
+        width = taken.columns["width"]
+        earlier = taken.columns["index"] - np.where(width > 0, hour // np.maximum(width, 1), 0)
+        return attrs.evolve(taken, columns={**taken.columns, "index": earlier})
+
+
+class SequenceStandsStill(Monitor):
+    def snapshot(self, after=0):
+        return attrs.evolve(self._right.snapshot(after), sequence=1)
+
+
+class TakesAnySequence(Monitor):
+    def snapshot(self, after=0):
+        return self._right.snapshot(max(after, 0))
+
+
+class TakesAnything(Monitor):
+    def merge(self, snapshot):
+        if hasattr(snapshot, "columns"):
+            self._right.merge(snapshot)
+
+
+class MergesWhatIsDamaged(Monitor):
+    def merge(self, snapshot):
+        try:
+            self._right.merge(snapshot)
+        except ValueError:
+            self._right.record_prediction_error("Damaged", "1")
+            raise
+
+
+class LosesWhileMerging(Monitor):
+    def merge(self, snapshot):
+        self._right.merge(attrs.evolve(snapshot, source="all of them"))
+
+
+class _FleetContracts(CumulativeMonitorContract, MergeableMonitorContract):
+    def __init__(self, monitor: type[Monitor]) -> None:
+        self._monitor = monitor
+
+    def new_monitor(self, clock):
+        return self._monitor(clock)
+
+
+def clause_of_fleets(monitor: type[Monitor], clause: str, arguments: dict[str, Any]) -> None:
+    """Run the test of a clause against a monitor of a class."""
+    clock, contract = ManualClock(), _FleetContracts(monitor)
+    test = getattr(contract, clause)
+    known = {"clock": clock, "monitor": contract.new_monitor(clock), **arguments}
+    run(lambda: test(**{name: known[name] for name in inspect.signature(test).parameters}))
+
+
+CLAUSES_OF_FLEETS = [
+    (ListsVersionsTwice, "test_everything_since_it_was_built_is_counted", {}),
+    (FailuresOfNobodyAreVersionOnes, "test_failures_without_a_version_stand_alone", {}),
+    (CumulativeHasAWindow, "test_cumulative_metrics_have_no_window", {}),
+    (CumulativeIsAMonth, "test_cumulative_metrics_have_no_window", {}),
+    (CumulativeIsAMonth, "test_counts_never_fall", {}),
+    (CumulativeIsAMonth, "test_outcomes_are_counted_for_good", {}),
+    (CumulativeKeepsNoOutcomes, "test_outcomes_are_counted_for_good", {}),
+    (LosesSums, "test_a_snapshot_says_what_its_monitor_says", {"seed": 1}),
+    (LosesErrors, "test_a_snapshot_says_what_its_monitor_says", {"seed": 1}),
+    (EverySourceIsOne, "test_counts_of_several_add", {}),
+    (EverySourceIsOne, "test_two_monitors_are_two_sources", {}),
+    (EverySourceIsOne, "test_the_order_of_merging_does_not_matter", {}),
+    (MergingCountsAgain, "test_merging_again_changes_nothing", {}),
+    (SnapshotsHaveNewNames, "test_merging_again_changes_nothing", {}),
+    (SnapshotsHaveNewNames, "test_the_newest_snapshot_replaces_the_ones_before", {}),
+    (SequenceStandsStill, "test_the_newest_snapshot_replaces_the_ones_before", {}),
+    (SequenceStandsStill, "test_the_sequence_rises_with_every_change", {}),
+    (TheLastSnapshotCounts, "test_an_older_snapshot_changes_nothing", {}),
+    (CountsItself, "test_a_monitor_does_not_count_itself_twice", {}),
+    (PassesOnWhatItMerged, "test_what_was_merged_travels_no_further", {}),
+    (PartialSnapshotsAreEmpty, "test_a_full_and_a_partial_snapshot_are_a_full_one", {}),
+    (EverySnapshotIsWhole, "test_a_full_and_a_partial_snapshot_are_a_full_one", {}),
+    (PartialSnapshotsAreEmpty, "test_late_outcomes_reach_those_who_merged", {}),
+    (MergesAtOtherTimes, "test_merged_counts_leave_the_window", {}),
+    (TakesAnySequence, "test_a_sequence_is_not_negative", {}),
+    (TakesAnything, "test_what_is_no_snapshot_is_refused", {"other": b""}),
+    (MergesWhatIsDamaged, "test_a_damaged_snapshot_changes_nothing", {}),
+    (LosesWhileMerging, "test_nothing_is_lost_while_others_merge", {}),
+    (LosesBetweenThreads, "test_what_is_read_rises_while_others_record", {}),
+]
+
+
+@pytest.mark.parametrize(("faulty", "clause", "arguments"), CLAUSES_OF_FLEETS)
+def test_a_clause_finds_a_faulty_fleet(faulty, clause, arguments):
+    """The test of a clause fails for a monitor whose snapshots or totals break it."""
+    with pytest.raises((AssertionError, pytest.fail.Exception)):
+        clause_of_fleets(faulty, clause, arguments)
+
+
+@pytest.mark.parametrize(
+    ("clause", "arguments"),
+    {clause: arguments for _, clause, arguments in CLAUSES_OF_FLEETS}.items(),
+)
+def test_a_clause_passes_a_right_fleet(clause, arguments):
+    """The test of a clause passes for the monitor of which the faulty ones are made."""
+    assert clause_of_fleets(Monitor, clause, arguments) is None
 
 
 # --------------------------------------------------------------------------------------------------- using the suites

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import html
+import inspect
 import json
 import math
 import pickle
@@ -12,6 +14,7 @@ from enum import Enum
 
 import attrs
 import numpy as np
+import pandas as pd
 import pytest
 
 import mlserve.records
@@ -20,6 +23,7 @@ from mlserve.numerics import LatencyHistogram
 from mlserve.records import (
     Baseline,
     CheckStatus,
+    ClassMetrics,
     ConceptDrift,
     DataDrift,
     DriftAnalysis,
@@ -28,6 +32,7 @@ from mlserve.records import (
     DriftSeverity,
     DriftStatus,
     DriftType,
+    ErrorEstimate,
     EventPage,
     FailureEvent,
     FeatureDrift,
@@ -38,10 +43,14 @@ from mlserve.records import (
     InputSample,
     ModelMetrics,
     ModelVersion,
+    MonitorSnapshot,
     MonitorStatistics,
     OutcomeEvent,
     PerformanceDrift,
+    PerformanceEstimate,
     PredictionEvent,
+    PredictionSample,
+    QualityMetrics,
     ServerStatistics,
     ServingResult,
     Stage,
@@ -79,6 +88,7 @@ def detection(**data) -> DriftDetectionResult:
 
 EXAMPLES = {
     Baseline: lambda: Baseline(metrics=ModelMetrics(accuracy=0.9)),
+    ClassMetrics: lambda: ClassMetrics("cat", 0.5, 0.25, 1 / 3, 8, 4),
     ConceptDrift: ConceptDrift,
     DataDrift: lambda: DataDrift(features=(FeatureDrift(name="a"),)),
     DriftAnalysis: analysis,
@@ -90,6 +100,12 @@ EXAMPLES = {
         detected_at=NOW,
         analysis=analysis(),
     ),
+    ErrorEstimate: lambda: ErrorEstimate(
+        n_samples=100,
+        mean_absolute_error=0.5,
+        mean_absolute_error_sampling_error=0.05,
+        mean_absolute_error_band=(0.35, 0.65),
+    ),
     EventPage: lambda: EventPage((), 0, 0),
     FailureEvent: lambda: FailureEvent("f", None, None, "Overloaded", 1.0, NOW),
     FeatureDrift: lambda: FeatureDrift(name="a"),
@@ -99,10 +115,18 @@ EXAMPLES = {
     InputSample: lambda: InputSample(rows=np.zeros((2, 3))),
     ModelMetrics: lambda: ModelMetrics(request_count=3, latency_histogram=LatencyHistogram.from_values([1.0, 2.0])),
     ModelVersion: lambda: ModelVersion("1", NOW, tags={"a": "b"}),
+    MonitorSnapshot: lambda: MonitorSnapshot(
+        source="a", sequence=1, after=0, taken_at=NOW, header={"versions": ["1"]}, columns={"width": np.array([1])}
+    ),
     MonitorStatistics: MonitorStatistics,
     OutcomeEvent: lambda: OutcomeEvent("o", "1", 0, 1, NOW, NOW),
     PerformanceDrift: PerformanceDrift,
+    PerformanceEstimate: lambda: PerformanceEstimate(
+        n_samples=100, accuracy=0.75, accuracy_sampling_error=0.02, accuracy_band=(0.69, 0.81)
+    ),
     PredictionEvent: lambda: PredictionEvent("p", "1", [1.0], 0, 1.0, NOW),
+    PredictionSample: lambda: PredictionSample([0, 1], confidences=[0.9, 0.8], labels=[0, 1], inputs=[[1.0], [2.0]]),
+    QualityMetrics: lambda: QualityMetrics(prediction_count=8, labelled_count=4, label_coverage=0.5, accuracy=0.75),
     ServerStatistics: lambda: ServerStatistics(loaded_models=("1",)),
     ServingResult: lambda: ServingResult(True, 0, None, ModelVersion("1", NOW), 1.0, "p"),
     VersionDescription: lambda: VersionDescription(ModelVersion("1", NOW)),
@@ -133,7 +157,8 @@ def test_a_record_is_frozen(cls):
 @pytest.mark.parametrize("cls", EXAMPLES)
 def test_every_field_is_documented(cls):
     """The docstring of a record tells what each field is."""
-    documented = set(re.findall(r"^ +(\w+): ", cls.__doc__.partition("Attributes:")[2], re.MULTILINE))
+    section = inspect.getdoc(cls).partition("Attributes:")[2].partition("\n\n")[0]
+    documented = set(re.findall(r"^ {4}(\w+): ", section, re.MULTILINE))
     assert documented == {field.name for field in attrs.fields(cls)}
 
 
@@ -156,9 +181,9 @@ def test_a_record_survives_copying(cls):
 @pytest.mark.parametrize(
     "cls",
     [
-        ConceptDrift, DataDrift, DriftAnalysis, DriftDetectionResult, DriftEvent, FeatureDrift, HealthCheck,
-        HealthStatus, HistoryEntry, ModelMetrics, ModelVersion, MonitorStatistics, PerformanceDrift, ServerStatistics,
-        ServingResult,
+        ClassMetrics, ConceptDrift, DataDrift, DriftAnalysis, DriftDetectionResult, DriftEvent, ErrorEstimate,
+        FeatureDrift, HealthCheck, HealthStatus, HistoryEntry, ModelMetrics, ModelVersion, MonitorStatistics,
+        PerformanceDrift, PerformanceEstimate, QualityMetrics, ServerStatistics, ServingResult,
     ],
 )  # fmt: skip
 def test_records_of_the_same_values_are_equal(cls):
@@ -167,7 +192,18 @@ def test_records_of_the_same_values_are_equal(cls):
 
 
 @pytest.mark.parametrize(
-    "cls", [EventPage, FailureEvent, InputSample, OutcomeEvent, PredictionEvent, Baseline, VersionDescription]
+    "cls",
+    [
+        EventPage,
+        FailureEvent,
+        InputSample,
+        MonitorSnapshot,
+        OutcomeEvent,
+        PredictionEvent,
+        PredictionSample,
+        Baseline,
+        VersionDescription,
+    ],
 )
 def test_records_that_may_hold_arrays_are_equal_to_themselves_only(cls):
     """A record that may hold an array is compared by identity, so that comparing never fails."""
@@ -183,6 +219,7 @@ TIMES = [
     (HealthStatus, "last_check"),
     (HistoryEntry, "at"),
     (ModelVersion, "created_at"),
+    (MonitorSnapshot, "taken_at"),
     (OutcomeEvent, "predicted_at"),
     (OutcomeEvent, "timestamp"),
     (PredictionEvent, "timestamp"),
@@ -561,6 +598,130 @@ def test_a_sample_shows_its_size():
     assert shown == "InputSample(4 rows of 2 features, standing for 100, method='reservoir')"
 
 
+# ------------------------------------------------------------------------------------------------- PredictionSample
+
+
+def test_a_sample_of_answers_copies_what_it_is_given():
+    """Every array is a read-only copy; the caller may change its own."""
+    given = {name: np.zeros(2) for name in ("outputs", "confidences", "labels")} | {"inputs": np.zeros((2, 1))}
+    sample = PredictionSample(**given)
+    for name, array in given.items():
+        array.fill(9.0)
+        assert not getattr(sample, name).any()
+        with pytest.raises(ValueError, match="read-only"):
+            getattr(sample, name)[0] = 1.0
+
+
+@pytest.mark.parametrize(
+    ("outputs", "dtype"),
+    [
+        ([0, 1], "int64"), ([0.5, 1], "float64"), ([True, False], "bool"), (np.array([0, 1], np.uint8), "uint8"),
+        (["a", "b"], "object"), ([b"a", b"b"], "object"), ([None, 1], "object"), (iter([0, 1]), "int64"),
+        (pd.Series([0, 1]), "int64"), ([np.array(0), np.array(1)], "int64"), ([np.str_("a"), np.str_("b")], "object"),
+        (np.array(["a", "b"]), "<U1"), ([2**70, 1], "object"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
+)  # fmt: skip
+def test_answers_keep_their_type(outputs, dtype):
+    """Answers of one type are an array of it; texts are objects, so that a long one takes no room of the others."""
+    sample = PredictionSample(outputs)
+    assert (sample.outputs.dtype, sample.outputs.shape) == (np.dtype(dtype), (2,))
+
+
+@pytest.mark.parametrize(
+    "outputs",
+    [
+        [1, "a"], ["5", 5], [b"a", "a"], [{"a": 1}, {"b": 2}], [{1}, {2}], [[1], [1, 2]], [["a"], ["a", "b"]],
+        [1, [2]], [[1, [2]], [1, 2]], [None, [1]], [np.ones((2, 2)), np.zeros((2, 2))],
+        [np.ones((2, 1)), np.ones((2, 2))],
+    ],
+    ids=repr,
+)  # fmt: skip
+def test_odd_answers_stay_as_they_are(outputs):
+    """Answers without a common type or length are objects, one a row: nothing becomes text or is taken apart."""
+    sample = PredictionSample(outputs)
+    assert (sample.outputs.dtype, sample.outputs.shape) == (object, (len(outputs),))
+    assert all(kept is given for kept, given in zip(sample.outputs, outputs, strict=True))
+
+
+def test_an_answer_that_refuses_to_be_an_array_stays_as_it_is():
+    """Whatever an answer of another library raises, it is kept as an object."""
+
+    class Refusing:
+        def __array__(self, dtype=None, copy=None):
+            raise RuntimeError("not here")
+
+    answer = Refusing()
+    assert PredictionSample([answer, answer]).outputs.tolist() == [answer, answer]
+
+
+@pytest.mark.parametrize(
+    ("outputs", "columns"),
+    [
+        ([1, 2], {"output": [1, 2]}),
+        ([[1, 2], [3, 4]], {"output[0]": [1, 3], "output[1]": [2, 4]}),
+        ([np.array([1.5]), np.array([2.5])], {"output[0]": [1.5, 2.5]}),
+        ([("a", "b"), ("c", "d")], {"output[0]": ["a", "c"], "output[1]": ["b", "d"]}),
+        (pd.DataFrame({"x": [1, 2], "y": [3, 4]}), {"output[0]": [1, 2], "output[1]": [3, 4]}),
+        ([], {"output": []}),
+    ],
+    ids=["numbers", "rows", "arrays", "rows of text", "frame", "nothing"],
+)
+def test_answers_are_columns(outputs, columns):
+    """Single answers are one column; answers of several values, of whatever type, are a column each."""
+    assert {name: column.tolist() for name, column in PredictionSample(outputs).columns.items()} == columns
+
+
+@pytest.mark.parametrize(
+    ("confidences", "is_column"),
+    [([0.5, 0.25], True), ([0.5, np.nan], True), ([np.nan, np.nan], False), (None, False)],
+    ids=str,
+)
+def test_confidences_are_a_column_where_any_is_known(confidences, is_column):
+    """Confidences are a column beside the answers unless none is known."""
+    assert ("confidence" in PredictionSample([0, 1], confidences=confidences).columns) is is_column
+
+
+@pytest.mark.parametrize("outputs", [5, None, "text", b"text", {"output": [1, 2]}, np.array(5), object()], ids=repr)
+def test_what_is_no_list_of_answers_is_refused(outputs):
+    """``InvalidArgumentError`` is raised for what holds not one answer for each row."""
+    with pytest.raises(InvalidArgumentError, match="outputs"):
+        PredictionSample(outputs)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("confidences", [0.5]), ("confidences", [0.5] * 3), ("confidences", [[0.5], [0.5]]), ("confidences", 0.5),
+        ("confidences", ["a", "b"]), ("confidences", [{}, {}]), ("confidences", [[0.5], [0.5, 0.5]]),
+        ("labels", [1]), ("labels", [1, 2, 3]), ("labels", [[1], [2]]), ("labels", 1), ("labels", [[1], [1, 2]]),
+        ("inputs", [[1.0]]), ("inputs", [1.0, 2.0]), ("inputs", 1.0), ("inputs", [[1.0], [1.0, 2.0]]),
+    ],
+    ids=repr,
+)  # fmt: skip
+def test_what_belongs_to_answers_has_a_row_for_each(name, value):
+    """``InvalidArgumentError`` names confidences, labels and inputs that are not one for each answer."""
+    with pytest.raises(InvalidArgumentError, match=name):
+        PredictionSample([0, 1], **{name: value})
+
+
+def test_confidences_are_float64():
+    """Confidences are float64 whatever was given."""
+    assert PredictionSample([0], confidences=np.array([1], np.float32)).confidences.dtype == np.float64
+
+
+def test_a_sample_of_answers_stands_for_itself_unless_told():
+    """``count`` is the number of answers unless more is said."""
+    assert [PredictionSample([0, 1]).count, PredictionSample([0, 1], count=100).count] == [2, 100]
+
+
+def test_a_sample_of_answers_shows_what_it_holds():
+    """The representation tells how many answers, what they stand for, and what is beside them; not the answers."""
+    shown = repr(PredictionSample([7, 8], confidences=[0.5, 0.5], inputs=[[1.0], [2.0]], count=9, method="reservoir"))
+    assert shown == "PredictionSample(2 answers, standing for 9, method='reservoir', with confidences, inputs)"
+    assert repr(PredictionSample([7])) == "PredictionSample(1 answers, standing for 1, method='all')"
+
+
 # ------------------------------------------------------------------------------------------------------------ drift
 
 
@@ -584,9 +745,23 @@ def with_every_float(value: float) -> DriftDetectionResult:
     return attrs.evolve(
         detection(),
         analysis=DriftAnalysis(
-            performance_drift=PerformanceDrift(accuracy_change=value, latency_change=value),
+            performance_drift=PerformanceDrift(
+                accuracy_change=value,
+                latency_change=value,
+                realised_accuracy=value,
+                realised_mean_absolute_error=value,
+                label_coverage=value,
+                estimate=PerformanceEstimate(
+                    n_samples=100,
+                    accuracy=value,
+                    accuracy_sampling_error=value,
+                    accuracy_band=(value, value),
+                    roc_auc_band=(value, value),
+                ),
+            ),
             data_drift=DataDrift(features=(feature,), ks_statistic=value, p_value=value),
             concept_drift=ConceptDrift(confidence_drift=value, error_pattern_change=value),
+            prediction_drift=DataDrift(features=(feature,), ks_statistic=value, p_value=value),
         ),
     )
 
@@ -641,6 +816,83 @@ def test_a_table_of_features_shows_the_drifted_first():
     )
     lines = repr(DataDrift(features=features)).splitlines()
     assert [line.split()[0] for line in lines[3:5]] == ["moved", "calm"]
+
+
+def shown_quality(**values) -> str:
+    """What the text of a result says of the quality."""
+    result = attrs.evolve(detection(), analysis=attrs.evolve(analysis(), performance_drift=PerformanceDrift(**values)))
+    (line,) = (line for line in repr(result).splitlines() if line.startswith("  quality"))
+    assert line.partition("quality")[2].strip() in html.unescape(result._repr_html_())
+    return line.partition("quality")[2].strip()
+
+
+def test_a_result_shows_estimated_beside_realised_accuracy():
+    """Text and HTML show the estimate with its band, what labels say, and how many labels that are."""
+    shown = shown_quality(
+        estimate=EXAMPLES[PerformanceEstimate](),
+        realised_accuracy=0.625,
+        label_coverage=0.25,
+    )
+    assert shown == "accuracy: estimated 0.75 (0.69 to 0.81), realised 0.625 from 25.0 % of labels"
+
+
+def test_a_result_shows_estimated_beside_realised_error():
+    """Of a regressor it is the mean absolute error, and an accuracy would be none of it."""
+    shown = shown_quality(
+        estimate=EXAMPLES[ErrorEstimate](),
+        realised_mean_absolute_error=0.625,
+        realised_accuracy=0.1,
+        label_coverage=0.25,
+    )
+    assert shown == "mean absolute error: estimated 0.5 (0.35 to 0.65), realised 0.625 from 25.0 % of labels"
+
+
+def test_an_estimate_before_any_label_shows_a_dash():
+    """Before the first label the realised value is a dash, not 0."""
+    shown = shown_quality(estimate=EXAMPLES[PerformanceEstimate](), label_coverage=0.0)
+    assert shown == "accuracy: estimated 0.75 (0.69 to 0.81), realised - from 0.0 % of labels"
+
+
+@pytest.mark.parametrize(
+    ("realised", "name"),
+    [({"realised_accuracy": 0.5}, "accuracy"), ({"realised_mean_absolute_error": 0.5}, "mean absolute error")],
+    ids=["classifier", "regressor"],
+)
+def test_a_result_without_an_estimate_says_so(realised, name):
+    """Without an estimate the realised quality stands alone."""
+    shown = shown_quality(label_coverage=1.0, **realised)
+    assert shown == f"{name}: realised 0.5 from 100.0 % of labels, no estimate"
+
+
+def test_a_result_as_a_dict_has_the_estimate():
+    """``to_dict`` holds the estimate, the realised values, the share of labels and the drift of predictions."""
+    performance = PerformanceDrift(estimate=EXAMPLES[PerformanceEstimate](), realised_accuracy=0.5, label_coverage=0.25)
+    whole = attrs.evolve(analysis(), performance_drift=performance)
+    plain = json.loads(json.dumps(attrs.evolve(detection(), analysis=whole).to_dict(), allow_nan=False))["analysis"]
+    shown = plain["performance_drift"]
+    assert (shown["realised_accuracy"], shown["label_coverage"]) == (0.5, 0.25)
+    assert (shown["estimate"]["accuracy"], shown["estimate"]["accuracy_band"]) == (0.75, [0.69, 0.81])
+    assert plain["prediction_drift"]["status"] == "NO_BASELINE"
+
+
+@pytest.mark.parametrize(
+    ("drift", "words"),
+    [
+        (
+            DataDrift(features=(FeatureDrift(name="output", direction="up", effect_size=0.25, adjusted_p_value=0.5),)),
+            "OK: output up, effect 0.25, adjusted p 0.5",
+        ),
+        (DataDrift(status=DriftStatus.NO_BASELINE, detail="set one"), "NO_BASELINE: set one"),
+        (DataDrift(status=DriftStatus.INSUFFICIENT_DATA), "INSUFFICIENT_DATA: nothing to compare"),
+    ],
+    ids=["moved", "detail", "nothing"],
+)
+def test_a_result_shows_the_drift_of_predictions(drift, words):
+    """Text and HTML show how answers and confidences moved, or why they were not compared."""
+    result = attrs.evolve(detection(), analysis=attrs.evolve(analysis(), prediction_drift=drift))
+    (line,) = (line for line in repr(result).splitlines() if line.startswith("  predictions"))
+    assert line.partition("predictions")[2].strip() == words
+    assert words in html.unescape(result._repr_html_())
 
 
 def test_a_result_shows_type_severity_and_action():

@@ -6,16 +6,19 @@ import datetime
 import json
 import math
 import pickle
+from collections.abc import Iterator, Mapping
 
 import hypothesis.extra.numpy as npst
 import hypothesis.strategies as st
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 from hypothesis import given, settings
 
-from mlserve import ArraySchema
+from mlserve import ArraySchema, RecordSchema
 from mlserve.errors import InvalidArgumentError, InvalidInputError
+from mlserve.schemas import Field, schema_from_json
 
 NAN, INF = float("nan"), float("inf")
 
@@ -110,6 +113,140 @@ def test_an_input_of_two_dimensions_can_be_asked_for():
     assert not schema.validate(np.zeros((3, 2))).is_valid
 
 
+# ----------------------------------------------------------------------------------------------------------- by name
+
+
+class Records(Mapping):
+    """A mapping that is no dict."""
+
+    def __init__(self, **values: object) -> None:
+        self.values_by_name = values
+
+    def __getitem__(self, name: str) -> object:
+        return self.values_by_name[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.values_by_name)
+
+    def __len__(self) -> int:
+        return len(self.values_by_name)
+
+
+FRAME = pd.DataFrame({"width": [2.0], "length": [1]})
+
+
+@pytest.mark.parametrize(
+    "input",
+    [
+        {"length": 1.0, "width": 2.0},
+        {"width": 2.0, "length": 1.0},
+        {"width": 2, "length": True},
+        Records(width=np.float32(2.0), length=1),
+        pd.Series({"width": 2.0, "length": 1.0}),
+        FRAME,
+        FRAME.iloc[0],
+        pd.DataFrame({"width": [9.0, 2.0], "length": [9, 1]}, index=["a", "b"]).loc[["b"]],
+        pl.DataFrame({"width": [2.0], "length": [1]}),
+        np.array([(2.0, 1)], dtype=[("width", "f8"), ("length", "i4")])[0],
+        np.array((2.0, 1), dtype=[("width", "f8"), ("length", "i4")]),
+    ],
+    ids=lambda value: f"{type(value).__module__}.{type(value).__name__}",
+)
+def test_an_input_with_names_is_put_in_order(input):
+    """Mappings, series, frames of one row and records of structured arrays are read by name, in whatever order."""
+    result = SCHEMA.validate(input)
+    assert (result.message, result.value.tolist(), result.value.dtype) == ("", [1.0, 2.0], np.float64)
+
+
+def test_the_checker_puts_names_in_order_too():
+    """What ``checker`` gives is in the order of the schema."""
+    assert SCHEMA.checker()({"width": 2.0, "length": 1.0}).tolist() == [1.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("input", "words"),
+    [
+        ({"length": 1.0}, "the input has no width; expected the features length, width."),
+        ({}, "the input has no length, width; expected"),
+        (
+            {"length": 1.0, "widht": 2.0},
+            "the input has no width and has widht, which is no feature of the schema; expected the features length, "
+            "width. Is a name misspelt?",
+        ),
+        ({"length": 1.0, "width": 2.0, "height": 3.0}, "the input has height, which is no feature of the schema;"),
+        ({"length": 1.0, "width": 2.0, 7: 3.0}, "the input has 7, which is no feature"),
+        (pd.Series({"length": 1.0, "height": 2.0}), "has no width and has height"),
+        (pd.DataFrame({"length": [1.0]}), "has no width"),
+        (pd.DataFrame([[1.0, 2.0]]), "has no length, width and has 0, 1"),
+        (pd.DataFrame([[1.0, 2.0]], columns=["length", "length"]), "the input has length twice; expected distinct"),
+        (pd.Series([1.0, 2.0], index=["length", "length"]), "the input has length twice"),
+        (FRAME.iloc[[0, 0]], "shape (2, 2); expected shape (2,). One row is expected, not a batch"),
+        ({"length": 1.0, "width": "2.0"}, "feature 1 (width) is '2.0' of type str"),
+        ({"length": 1.0, "width": None}, "feature 1 (width) is None"),
+        ({"length": 1.0, "width": NAN}, "feature 1 (width) is nan"),
+        ({"length": 1.0, "width": [2.0]}, "the input is list"),
+    ],
+    ids=lambda value: value[:50] if isinstance(value, str) else type(value).__name__,
+)
+def test_names_that_do_not_fit_are_told(input, words):
+    """What is missing, what is unknown and what is there twice is named."""
+    result = SCHEMA.validate(input)
+    assert (result.is_valid, words in result.message) == (False, True), result.message
+
+
+def test_the_first_name_at_fault_is_the_field():
+    """The error's field is the first missing name, or else the first unknown one."""
+    fields = [SCHEMA.validate(input).error.field for input in ({"x": 1}, {"length": 1.0, "width": 2.0, "x": 3.0})]
+    assert fields == ["length", "x"]
+
+
+def test_many_names_at_fault_are_counted():
+    """Of many names the message lists the first eight."""
+    message = ArraySchema(shape=(20,), names=[f"f{index}" for index in range(20)]).validate({}).message
+    assert message.startswith("the input has no f0, f1, f2, f3, f4, f5, f6, f7 and 12 more; expected the features f0,")
+
+
+def test_a_numbered_series_is_read_by_position():
+    """A series whose index holds no names is a row like an array."""
+    assert SCHEMA.validate(pd.Series([1.0, 2.0], index=[5, 6])).value.tolist() == [1.0, 2.0]
+
+
+def test_without_names_a_mapping_is_no_row():
+    """A schema without names cannot tell the order of a mapping."""
+    assert "the input is dict" in ArraySchema(shape=(2,)).validate({"length": 1.0, "width": 2.0}).message
+
+
+def test_numbered_columns_are_names_too():
+    """A frame whose columns are numbers is read by their text, which the schema learned."""
+    frame = pd.DataFrame([[1.0, 2.0]])
+    assert ArraySchema.infer(frame).validate(frame[[1, 0]]).value.tolist() == [1.0, 2.0]
+
+
+class Unreadable(Records):
+    """A mapping that cannot be read."""
+
+    def __iter__(self) -> Iterator[str]:
+        raise RuntimeError("no names")
+
+
+def test_a_mapping_that_cannot_be_read_is_refused():
+    """An exception that an input raises when it is read is a refusal."""
+    assert "the input cannot be read (RuntimeError: no names)" in SCHEMA.validate(Unreadable()).message
+
+
+@pytest.mark.parametrize("input", [[1.0, None], (1.0, None), {"width": None, "length": 1.0}], ids=repr)
+def test_none_is_a_missing_value_where_there_may_be_some(input):
+    """None in a sequence or by name is NaN for a schema that allows missing values."""
+    value = ArraySchema(shape=(2,), names=("length", "width"), allow_missing=True).validate(input).value
+    np.testing.assert_array_equal(value, [1.0, NAN])
+
+
+@pytest.mark.parametrize("dtype", ["int64", "bool"])
+def test_none_is_no_whole_number(dtype):
+    """Integers and booleans have no missing values."""
+    assert not ArraySchema(shape=(2,), dtype=dtype, allow_missing=True).validate([1, None]).is_valid
+
+
 # ---------------------------------------------------------------------------------------------------------- refused
 
 
@@ -138,7 +275,7 @@ def test_an_input_of_two_dimensions_can_be_asked_for():
         ([1.0, None], "feature 1 (width) is None of type NoneType"),
         ([1.0, pd.NA], "feature 1 (width) is <NA>"),
         ([[1.0], [2.0, 3.0]], "the input is list"),
-        ({"length": 1.0, "width": 2.0}, "the input is dict"),
+        ({1.0: "length", 2.0: "width"}, "the input has no length, width and has 1.0, 2.0, which is no feature"),
         ({1.0, 2.0}, "the input is set"),
         (iter([1.0, 2.0]), "the input is list_iterator"),
         (object(), "the input is object"),
@@ -428,6 +565,27 @@ def test_other_text_is_no_schema(text):
     """``from_json`` raises ``InvalidArgumentError`` for what ``to_json`` did not write."""
     with pytest.raises(InvalidArgumentError):
         ArraySchema.from_json(text)
+
+
+@pytest.mark.parametrize("schema", SCHEMAS, ids=str)
+def test_a_schema_survives_being_a_dict(schema):
+    """``from_dict`` gives the schema that ``to_dict`` wrote, also after a way through JSON."""
+    assert ArraySchema.from_dict(json.loads(json.dumps(schema.to_dict()))) == schema
+
+
+@pytest.mark.parametrize(
+    "schema", [SCHEMA, RecordSchema([Field("a", "float")])], ids=lambda schema: type(schema).__name__
+)
+def test_a_schema_of_any_kind_is_read(schema):
+    """``schema_from_json`` gives the schema that ``to_json`` of any kind of schema wrote."""
+    assert schema_from_json(schema.to_json()) == schema
+
+
+@pytest.mark.parametrize("text", ["[]", "5", "{}", "nonsense", '{"format": 1, "kind": "other"}', None], ids=repr)
+def test_what_is_no_schema_of_any_kind_is_refused(text):
+    """``schema_from_json`` raises ``InvalidArgumentError`` for other text."""
+    with pytest.raises(InvalidArgumentError):
+        schema_from_json(text)
 
 
 def test_a_schema_survives_pickling():

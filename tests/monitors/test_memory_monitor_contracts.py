@@ -11,10 +11,13 @@ from mlserve import InMemoryModelMonitor
 from mlserve.monitors import Resolution
 from mlserve.testing import (
     BaselineMonitorContract,
+    CumulativeMonitorContract,
     DeferringMonitorContract,
     EventMonitorContract,
     LabelledMonitorContract,
+    MergeableMonitorContract,
     ModelMonitorContract,
+    PredictionMonitorContract,
 )
 
 EPOCH = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
@@ -30,6 +33,9 @@ class TestInMemoryModelMonitor(
     ModelMonitorContract,
     LabelledMonitorContract,
     BaselineMonitorContract,
+    PredictionMonitorContract,
+    CumulativeMonitorContract,
+    MergeableMonitorContract,
     EventMonitorContract,
     DeferringMonitorContract,
 ):
@@ -42,7 +48,13 @@ class TestInMemoryModelMonitor(
         return monitor.drift_events()
 
 
-class TestSmallInMemoryModelMonitor(ModelMonitorContract, LabelledMonitorContract):
+class TestSmallInMemoryModelMonitor(
+    ModelMonitorContract,
+    LabelledMonitorContract,
+    PredictionMonitorContract,
+    CumulativeMonitorContract,
+    MergeableMonitorContract,
+):
     """With room for 1 024 requests only: what is older lies in buckets, and a window may reach back to one's edge."""
 
     def new_monitor(self, clock) -> InMemoryModelMonitor:

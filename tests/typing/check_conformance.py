@@ -10,11 +10,13 @@ import numpy as np
 from mlserve import (
     BaselineMonitor,
     Clock,
+    CumulativeMonitor,
     DeferringMonitor,
     EventMonitor,
     InMemoryModelMonitor,
     InMemoryModelRepository,
     LabelledMonitor,
+    MergeableMonitor,
     ModelMetrics,
     ModelMonitor,
     ModelRepository,
@@ -29,6 +31,7 @@ from mlserve import (
     WritableModelRepository,
 )
 from mlserve.clocks import ManualClock, SystemClock
+from mlserve.integrations.sql import SqlModelMonitor
 from mlserve.records import DriftEvent, HealthStatus, InputSample
 from mlserve.repositories import (
     DirectoryModelRepository,
@@ -74,6 +77,19 @@ def signatures(
     signers: list[Signer] = [shared, private]
     verifiers: list[Verifier] = [checking, public]
     use(signers, verifiers)
+
+
+def monitor_on_a_database(monitor: SqlModelMonitor) -> None:
+    """The monitor on a database keeps every promise of monitors."""
+    counting: ModelMonitor = monitor
+    labelled: LabelledMonitor = monitor
+    baselines: BaselineMonitor = monitor
+    predictions: PredictionMonitor = monitor
+    cumulative: CumulativeMonitor = monitor
+    mergeable: MergeableMonitor = monitor
+    events: EventMonitor = monitor
+    deferring: DeferringMonitor = monitor
+    use(counting, labelled, baselines, predictions, cumulative, mergeable, events, deferring)
 
 
 def monitor_in_memory(monitor: InMemoryModelMonitor) -> None:

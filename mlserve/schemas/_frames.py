@@ -1,0 +1,44 @@
+"""Records as a table of the columns that a model was trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mlserve.errors import MissingExtraError
+from mlserve.schemas._coercions import FieldKind
+from mlserve.schemas._fields import Field
+
+_CATEGORY = "category"
+_NAN = float("nan")
+
+
+def frame_of(fields: Sequence[Field], records: Sequence[Mapping[str, Any]]) -> Any:
+    """A pandas frame with a column for each field and a row for each record.
+
+    Raises:
+        MissingExtraError: pandas is not installed.
+    """
+    try:
+        import pandas
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("pandas", "pandas", "RecordSchema.to_frame") from error
+    columns = {field.name: _column(pandas, field, [record[field.name] for record in records]) for field in fields}
+    return pandas.DataFrame(columns, index=range(len(records)))
+
+
+def _column(pandas: Any, field: Field, values: list[Any]) -> Any:
+    if field.dtype == _CATEGORY:
+        known = [value if value in field.categories else None for value in values] if field.categories else values
+        return pandas.Series(pandas.Categorical(known, categories=field.categories))
+    if field.kind is FieldKind.DATETIME:
+        values = [pandas.NaT if value is None else value for value in values]
+    elif None in values:
+        # Left to itself, pandas makes a column of floats of a missing text, and False of a missing boolean.
+        marker = None if field.dtype is None else _NAN
+        return pandas.Series([marker if value is None else value for value in values], dtype=object)
+    dtype = "float64" if field.dtype is None and field.kind is FieldKind.FLOAT else field.dtype
+    try:
+        return pandas.Series(values, dtype=dtype)
+    except (ValueError, TypeError, OverflowError):  # what the data did not have: a missing or a wider integer
+        return pandas.Series(values)
