@@ -46,13 +46,14 @@ from mlserve.records import (
     ServingResult,
 )
 from mlserve.repositories import InMemoryModelRepository
-from mlserve.schemas import ArraySchema, RecordSchema
+from mlserve.schemas import ArraySchema
 from mlserve.serving import Batching, CachePolicy, HealthPolicy, Limits, ModelServer
 
 if typing.TYPE_CHECKING:
     from mlserve.drift import DriftDetector, DriftPolicy, DriftStream
     from mlserve.records import DriftDetectionResult, DriftSeverity, DriftType
     from mlserve.repositories import DirectoryModelRepository
+    from mlserve.schemas import RecordSchema
 
 __all__ = [
     "ArraySchema",
@@ -107,6 +108,7 @@ _CONTROL_PLANE = {
     "mlserve.drift": ("DriftDetector", "DriftPolicy", "DriftStream"),
     "mlserve.records": ("DriftDetectionResult", "DriftSeverity", "DriftType"),
     "mlserve.repositories": ("DirectoryModelRepository",),
+    "mlserve.schemas": ("RecordSchema",),
 }
 
 if not typing.TYPE_CHECKING:  # a type checker would take __getattr__ to give every name

@@ -6,7 +6,6 @@ Needs the extra ``pydantic``.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from typing import Any, final
 
 from mlserve._rendering import described
@@ -16,7 +15,7 @@ from mlserve.schemas._named import labelled
 from mlserve.schemas._results import FAULTS_NAMED, shown
 
 try:
-    from pydantic import BaseModel, TypeAdapter, ValidationError
+    from pydantic import BaseModel, PydanticUserError, TypeAdapter, ValidationError
 except ModuleNotFoundError as _error:  # pragma: no cover  # tested in an interpreter of its own
     if (_error.name or "").partition(".")[0] != "pydantic":
         raise
@@ -68,9 +67,7 @@ class PydanticValidator:
             raise InvalidArgumentError("gives", gives, "'record' or 'instance'")
         try:
             self._adapter: TypeAdapter[Any] = TypeAdapter(model)
-            with suppress(ValidationError):
-                # A type whose annotations are not all defined tells so only when it is used.
-                self._adapter.validate_python(None)
+            _check_finished(self._adapter)
         except Exception as error:  # pydantic's own, or a NameError of an annotation
             hint = described(error).split("\n")[0]
             raise InvalidArgumentError("model", model, "a type that pydantic can validate", hint=hint) from error
@@ -100,6 +97,16 @@ class PydanticValidator:
                 exception=exception,
             )
             return ValidationResult(False, error=refused.forget_traceback())
+
+
+def _check_finished(adapter: TypeAdapter[Any]) -> None:
+    # A type whose annotations are not all defined tells so only when it is used.
+    try:
+        adapter.validate_python(None)
+    except PydanticUserError:
+        raise
+    except Exception:  # that None is not valid, or what a user's own validator does about it
+        return
 
 
 def _readable(input: Any) -> Any:

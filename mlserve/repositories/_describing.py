@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from mlserve.errors import InvalidArgumentError
 from mlserve.records import Baseline, InputSample, ModelVersion, Task, VersionDescription
 from mlserve.records._values import FrozenMapping
-from mlserve.schemas import ArraySchema, RecordSchema, Schema, feature_row
+from mlserve.schemas import ArraySchema, feature_row
 from mlserve.schemas._named import labelled
+
+if TYPE_CHECKING:
+    from mlserve.schemas import RecordSchema, Schema
 
 
 @attrs.frozen(eq=False)
@@ -106,6 +109,8 @@ def _schema_of(model: Any, example: Any, baseline: Any) -> Schema | None:
 
 def _record_schema(names: list[str], example: Any, baseline: Any) -> RecordSchema | None:
     """What the columns that a model selects were like; None where they tell nothing that fits the example."""
+    from mlserve.schemas import RecordSchema  # only models fitted on frames pay for it
+
     if not set(names) <= {str(column) for column in baseline.columns}:
         return None
     try:

@@ -23,7 +23,7 @@ def reading(what: str) -> Iterator[None]:
     except OSError as error:
         raise RepositoryUnavailableError(
             f"{what} cannot be read: {type(error).__name__}: {error}.",
-            hint="Is the disk there, and may this process read it?",
+            hint="Is the storage there, and may this process read it?",
             exception=error,
         ) from error
 

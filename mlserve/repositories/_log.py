@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import secrets
 import threading
 from collections.abc import Iterator, Mapping
 from typing import Any, final
@@ -237,6 +238,8 @@ class Log:
                         "latest": None if latest is None else version_body(latest),
                         "previous": state.digest,
                         "reason": reason,
+                        # No two entries are equal: a writer whose answer was lost on the way knows its own by it.
+                        "token": secrets.token_hex(8),
                         "version_id": change.version_id,
                     }
                 if self._created(body):

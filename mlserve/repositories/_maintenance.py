@@ -114,6 +114,9 @@ class Maintenance:
         registered, discarded, removed, left = [], [], [], []
         for number in self._unregistered():
             where, version_id = f"{VERSIONS}/{number}", str(number)
+            if self._versions.is_being_written(version_id, self._clock.now() - older_than):
+                left.append(where)
+                continue
             try:
                 with self._log.state() as state:
                     was_dealt_with = state.to_discard(number) is None

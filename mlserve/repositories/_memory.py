@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from typing import Any, Generic, final
+from typing import TYPE_CHECKING, Any, Generic, final
 
 from typing_extensions import TypeVar, override
 
@@ -14,7 +14,9 @@ from mlserve.errors import InvalidArgumentError, VersionNotFoundError
 from mlserve.protocols import VersionDescriber, WritableModelRepository
 from mlserve.records import HistoryEntry, ModelVersion, Stage, Task, VersionDescription
 from mlserve.repositories._describing import carried_with
-from mlserve.schemas import Schema
+
+if TYPE_CHECKING:
+    from mlserve.schemas import Schema
 
 TModel = TypeVar("TModel", default=Any)
 

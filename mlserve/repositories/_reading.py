@@ -1,11 +1,10 @@
-"""Reading a repository in a directory: what its methods that change nothing have in common with those that do."""
+"""Reading a stored repository: its methods that change nothing, wherever it is kept."""
 
 from __future__ import annotations
 
 import contextlib
 import itertools
 import logging
-import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Generic
@@ -18,7 +17,6 @@ from mlserve.errors import DigestMismatchError, InvalidArgumentError, MissingFil
 from mlserve.protocols import ModelRepository, ObservableRepository, VersionDescriber
 from mlserve.records import HistoryEntry, ModelVersion, Stage, VersionDescription
 from mlserve.repositories._changes import State
-from mlserve.repositories._filesystem import Filesystem
 from mlserve.repositories._formats import (
     ModelFormat,
     NumpyFormat,
@@ -27,7 +25,7 @@ from mlserve.repositories._formats import (
     checked_formats,
     restored,
 )
-from mlserve.repositories._guards import checked_actor, checked_root, reading, writing
+from mlserve.repositories._guards import checked_actor, reading, writing
 from mlserve.repositories._layout import Layout
 from mlserve.repositories._log import Log
 from mlserve.repositories._maintenance import Maintenance
@@ -48,19 +46,30 @@ TModel = TypeVar("TModel", default=Any)
 _log = logging.getLogger(__name__)
 
 
-class DirectoryReader(ModelRepository[TModel], VersionDescriber, ObservableRepository, Generic[TModel]):
-    """The half of ``DirectoryModelRepository`` that changes nothing; its arguments are explained there."""
+class RepositoryReader(ModelRepository[TModel], VersionDescriber, ObservableRepository, Generic[TModel]):
+    """The half of a stored repository that changes nothing.
+
+    What is the same wherever it is kept: its log, its formats, its descriptions. A subclass gives the layout, on a
+    file system or on something that answers like one, and perhaps its own kind of ``Versions``.
+
+    Args:
+        layout: Where what lies.
+        path: As it was given, for messages.
+        versions: How versions are written and read; called as ``Versions`` is.
+        formats: See ``DirectoryModelRepository``; so are the rest.
+    """
 
     def __init__(
         self,
-        path: str | os.PathLike[str],
+        layout: Layout,
+        path: object,
         *,
+        versions: Callable[[Layout, Clock, Signer | None, Verifier | None], Versions] = Versions,
         formats: Sequence[ModelFormat] | None = None,
         trust: bool = False,
         verifier: Verifier | None = None,
         signer: Signer | None = None,
         clock: Clock | None = None,
-        filesystem: Filesystem | None = None,
         actor: str | None = None,
         follow_seconds: float = 1.0,
     ) -> None:
@@ -73,11 +82,11 @@ class DirectoryReader(ModelRepository[TModel], VersionDescriber, ObservableRepos
         self._clock: Clock = clock if clock is not None else SystemClock()
         self._monotonic = self._clock.monotonic  # found once: it is called for every request
         self._actor = checked_actor(actor)
-        self._layout = Layout(checked_root(path), filesystem if filesystem is not None else Filesystem())
+        self._layout = layout
         with writing("making the directory of the repository"):
             self._is_prepared = self._layout.open(path, self._clock)
         self._entries = Log(self._layout, self._clock, self._actor)
-        self._versions = Versions(self._layout, self._clock, signer, verifier)
+        self._versions = versions(self._layout, self._clock, signer, verifier)
         self._maintenance = Maintenance(self._layout, self._entries, self._versions, self._clock)
         self._registered_count = self._loaded_count = 0
         self._follow_seconds = follow_seconds
@@ -138,7 +147,7 @@ class DirectoryReader(ModelRepository[TModel], VersionDescriber, ObservableRepos
             IntegrityError: It is not as it was published.
             UntrustedModelError: Loading it could run code, and nobody said that it may.
             UnsupportedFormatError: It was saved in a format that the repository does not know.
-            RepositoryUnavailableError: The disk cannot be read.
+            RepositoryUnavailableError: The storage cannot be read.
         """
         manifest, contents = self._read(version, lambda manifest: manifest.model_files)
         chosen = format_of(manifest, self._formats)

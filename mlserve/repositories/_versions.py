@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final, final
+from datetime import datetime
+from typing import Final
 
 import attrs
 
@@ -34,9 +35,8 @@ HASHED_ASIDE_BYTES: Final = 1 << 20
 """A longer file is hashed by a thread of its own while the disk takes it; for a shorter one that would cost more."""
 
 
-@final
 class Versions:
-    """The directories of versions.
+    """The directories of versions. A subclass keeps them where a directory cannot be renamed.
 
     *Thread safety*: yes.
 
@@ -141,6 +141,13 @@ class Versions:
             self._filesystem.rename(self._directory(version_id), trash)
             remove_tree(self._filesystem, trash)
 
+    def is_being_written(self, version_id: str, since: datetime) -> bool:  # noqa: ARG002  # what a subclass needs
+        """Whether what lies at an unregistered number may be a living writer's, which began after ``since``.
+
+        Never, where a version comes to its place in one step.
+        """
+        return False
+
     # --------------------------------------------------------------------------------------------------- reading
 
     def manifest(self, version_id: str, registered: ModelVersion | None = None) -> Manifest:
@@ -165,13 +172,15 @@ class Versions:
 
     def _verify(self, version_id: str, data: bytes, verifier: Verifier) -> None:
         path = f"{VERSIONS}/{version_id}/{SIGNATURE}"
-        if self._filesystem.kind(f"{self._directory(version_id)}/{SIGNATURE}") is None:
+        try:
+            stored = self._read(version_id, SIGNATURE, MAX_DOCUMENT_BYTES)
+        except MissingFileError:
             raise UnsignedVersionError(
                 f"version {version_id} is not signed, and this repository serves only what is.",
                 hint="Publish it again with signer=.",
                 path=path,
-            )
-        body = unsealed("signature", self._read(version_id, SIGNATURE, MAX_DOCUMENT_BYTES), path)
+            ) from None
+        body = unsealed("signature", stored, path)
         try:
             signature = Signature(body["algorithm"], body["key_id"], body["value"])
         except KeyError as error:
@@ -216,12 +225,12 @@ class Versions:
         try:
             return self._filesystem.read(path, limit)
         except FileNotFoundError as error:
-            raise _missing(where) from error
+            raise missing(where) from error
 
     def _expect(self, path: str, where: str, kind: Kind) -> None:
         found = self._filesystem.kind(path)
         if found is None:
-            raise _missing(where)
+            raise missing(where)
         if found is Kind.OTHER:
             raise SymbolicLinkError(
                 f"{where} is a symbolic link or no file at all; links are not followed.", hint=_DAMAGED, path=where
@@ -262,7 +271,8 @@ class Versions:
 _DAMAGED: Final = "It was changed or damaged; restore it from a backup, or register the model again."
 
 
-def _missing(where: str) -> IntegrityError:
+def missing(where: str) -> IntegrityError:
+    """The error about a file of a version that is not there."""
     return MissingFileError(f"{where} is not there.", hint=_DAMAGED, path=where)
 
 

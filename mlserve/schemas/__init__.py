@@ -5,13 +5,18 @@
 True
 """
 
+import typing
+
+from mlserve import _importing
 from mlserve.schemas._arrays import ArraySchema
-from mlserve.schemas._coercions import FieldKind
-from mlserve.schemas._fields import Field
-from mlserve.schemas._kinds import Schema, schema_from_json
-from mlserve.schemas._records import RecordSchema
 from mlserve.schemas._results import Enforcement, ValidationResult
 from mlserve.schemas._rows import feature_row, feature_rows
+
+if typing.TYPE_CHECKING:
+    from mlserve.schemas._coercions import FieldKind
+    from mlserve.schemas._fields import Field
+    from mlserve.schemas._kinds import Schema, schema_from_json
+    from mlserve.schemas._records import RecordSchema
 
 __all__ = [
     "ArraySchema",
@@ -25,3 +30,17 @@ __all__ = [
     "feature_rows",
     "schema_from_json",
 ]
+
+# A service whose inputs are arrays does not pay for records.
+_ORIGINS = {
+    "Field": "_fields",
+    "FieldKind": "_coercions",
+    "RecordSchema": "_records",
+    "Schema": "_kinds",
+    "schema_from_json": "_kinds",
+}
+
+if not typing.TYPE_CHECKING:  # a type checker would take __getattr__ to give every name
+    __getattr__, __dir__ = _importing.lazy_exports(
+        __name__, {name: f"{__name__}.{module}" for name, module in _ORIGINS.items()}
+    )

@@ -150,6 +150,7 @@ def whole_numbers(values: Iterable[Any]) -> tuple[int, ...]:
     Raises:
         InvalidArgumentError: None at all, or something else than whole numbers.
     """
+    codes: list[int] = []
     try:
         listed = list(values)
         codes = sorted({int(code) for code in listed})

@@ -46,8 +46,9 @@ def _of_frame(frame: Any) -> Mapping[Any, Any] | None:
     # As text, as the names of a schema that was learned from a frame are.
     labels = [str(column) for column in frame.columns]
     _check_unrepeated(labels)
-    records = frame.to_dict("records") if hasattr(frame, "iloc") else frame.to_dicts()
-    return dict(zip(labels, records[0].values(), strict=True))
+    # Column by column, since a row of pandas would have one dtype for all of them.
+    values = [column.iloc[0] for _, column in frame.items()] if hasattr(frame, "iloc") else frame.row(0)
+    return dict(zip(labels, values, strict=True))
 
 
 def _of_series(series: Any) -> Mapping[Any, Any] | None:

@@ -12,7 +12,7 @@ import attrs
 
 from mlserve._rendering import described
 from mlserve.errors import InvalidInputError
-from mlserve.schemas._coercions import LARGEST_INTEGER, SMALLEST_INTEGER, UNFIT, FieldKind, is_missing
+from mlserve.schemas._coercions import EXACT_INTEGER, LARGEST_INTEGER, SMALLEST_INTEGER, UNFIT, FieldKind, is_missing
 from mlserve.schemas._fields import Field, coerced, expected_of, missing_of, range_of
 from mlserve.schemas._named import labelled, misnamed
 from mlserve.schemas._results import FAULTS_NAMED, Enforcement, Fault, listed, refusal, shown
@@ -130,7 +130,10 @@ class RecordCheck:
         """The value for the model, or a ``Fault``; adds to ``unusual`` what is to be warned of."""
         field = plain.field
         try:
-            if type(value) is plain.kind:
+            kind = type(value)
+            if kind is int and plain.kind is float and -EXACT_INTEGER <= value <= EXACT_INTEGER:
+                value, kind = float(value), float  # what JSON has most often
+            if kind is plain.kind:
                 if plain.low is not None:
                     if plain.low <= value <= plain.high:
                         return value

@@ -183,7 +183,7 @@ class Batcher:
         if lane is None:
             with self._lock:
                 lane = loaded.lane
-                if lane is None:
+                if lane is None:  # pragma: no branch  # another thread may have been faster
                     lane = loaded.lane = Lane(loaded, self._batching)
         return lane  # type: ignore[no-any-return]  # the slot holds any batcher's lane
 

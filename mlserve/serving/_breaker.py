@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -12,6 +13,8 @@ import attrs
 
 from mlserve.errors import CircuitOpenError
 from mlserve.serving._policy import Breaker
+
+_log = logging.getLogger(__name__)
 
 BUCKET_SECONDS = 1.0
 """How finely the window moves."""
@@ -131,8 +134,10 @@ class CircuitBreaker:
             bucket.calls += 1
             bucket.failed += failed
             bucket.slow += slow
-            if self._is_bad(now):
-                self._open(now)
+            if not self._is_bad(now):
+                return
+            self._open(now)
+        _log.warning("version %s failed too often and is given a rest of %g s", self._version_id, self._open_for)
 
     def abandon(self, permit: Permit) -> None:
         """A request that was let through ended without telling anything, as when its caller went away."""

@@ -12,7 +12,6 @@ import numpy as np
 from mlserve.errors import InvalidInputError, PredictionExceptionError, UnsupportedModelError
 from mlserve.protocols import BatchPredictor, Classifier, Regressor
 from mlserve.records import Task, VersionDescription
-from mlserve.schemas import RecordSchema
 from mlserve.serving._adapters import Adapter
 from mlserve.serving._doors import adapted_by_one, adapted_by_session, has_spaces_replaced, respelt, with_face
 from mlserve.serving._tables import (
@@ -256,6 +255,8 @@ def _frame_maker(names: list[str], schema: Any) -> Callable[[Any], Any]:
 
     known = frozenset(names)
     columns = None
+    from mlserve.schemas import RecordSchema  # only models fitted on frames pay for it
+
     if isinstance(schema, RecordSchema) and known.issubset(schema.names):
         fields = {field.name: field for field in schema.fields}
         columns = RecordSchema([fields[name] for name in names])

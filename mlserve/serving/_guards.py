@@ -165,7 +165,7 @@ class Guards:
         if breaker is None:
             with self._lock:
                 breaker = loaded.breaker
-                if breaker is None:
+                if breaker is None:  # pragma: no branch  # another thread may have been faster
                     breaker = loaded.breaker = CircuitBreaker(loaded.id, self._breaker, self._monotonic)
         permit: Permit = breaker.enter()
         return permit

@@ -43,6 +43,7 @@ class WorkerPool:
         self._work: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
         self._changed = threading.Condition(threading.Lock())
         self._threads = 0
+        # Of them, those that make no call: they wait for one, or are about to look.
         self._idle = 0
 
     def submit(self, call: Callable[[], T]) -> Future[T]:
@@ -71,10 +72,12 @@ class WorkerPool:
 
     def _start(self) -> None:
         self._threads += 1
+        self._idle += 1
         try:
             threading.Thread(target=self._serve, name="mlserve-worker", daemon=True).start()
         except RuntimeError:
             self._threads -= 1
+            self._idle -= 1
             if not self._threads:
                 self._work.pop()
                 raise OverloadedError("no thread could be started.", hint="The process has too many threads.") from None
@@ -83,27 +86,31 @@ class WorkerPool:
         while True:
             with self._changed:
                 while not self._work:
-                    self._idle += 1
-                    is_called = self._changed.wait(IDLE_SECONDS)
-                    self._idle -= 1
-                    if not is_called and not self._work:
+                    if not self._changed.wait(IDLE_SECONDS) and not self._work:
                         self._threads -= 1
+                        self._idle -= 1
                         return
                 future, call = self._work.popleft()
-            if not future.set_running_or_notify_cancel():
-                continue
-            try:
-                value = call()
-            except StopIteration as error:  # an event loop's future cannot carry it: the caller would wait for ever
-                raised = RuntimeError("the call raised StopIteration")
-                raised.__cause__ = error
-                future.set_exception(raised)
-                del raised, error
-            except BaseException as error:  # also SystemExit from a model's code: the caller must not wait for ever
+                self._idle -= 1
+            is_wanted = future.set_running_or_notify_cancel()
+            value, error = _outcome(call) if is_wanted else (None, None)
+            with self._changed:
+                self._idle += 1  # before whoever waits goes on, since that may ask for a thread again
+            if error is not None:
                 future.set_exception(error)
-                del error
-            else:
+            elif is_wanted:
                 future.set_result(value)
-                del value
             # A thread that waits must not keep the last request's input alive.
-            del future, call
+            del future, call, value, error
+
+
+def _outcome(call: Callable[[], Any]) -> tuple[Any, BaseException | None]:
+    """What a call gives, or raises."""
+    try:
+        return call(), None
+    except StopIteration as raised:  # an event loop's future cannot carry it: the caller would wait for ever
+        error = RuntimeError("the call raised StopIteration")
+        error.__cause__ = raised
+        return None, error
+    except BaseException as raised:  # also SystemExit from a model's code: the caller must not wait for ever
+        return None, raised

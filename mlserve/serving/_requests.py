@@ -80,8 +80,8 @@ class Request:
         """Let the caller go on."""
         future, done = self.future, self.done
         if future is None:
-            if done is not None:
-                done.release()
+            assert done is not None  # it waits in one of two ways
+            done.release()
         elif not future.done():  # its caller may have been cancelled
             try:
                 future.set_result(None)

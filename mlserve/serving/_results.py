@@ -20,6 +20,9 @@ _log = logging.getLogger(__name__)
 
 _blank = object.__new__
 
+EXPECTED = frozenset({ErrorKind.Overloaded, ErrorKind.CircuitOpen})
+"""Refusals under load or in an outage: to log each as an error, with its traceback, would cost more than answering."""
+
 
 @final
 class Results:
@@ -123,7 +126,7 @@ class Results:
         elapsed_ms = (self._monotonic() - started) * 1000.0
         version_id = None if loaded is None else loaded.id
         error = translated(exception, version_id)
-        if error.kind.is_caller_fault or error.kind is ErrorKind.Overloaded:
+        if error.kind.is_caller_fault or error.kind in EXPECTED:
             _log.info("prediction %s failed: %s", prediction_id, error.message)
         else:
             _log.error("prediction %s failed: %s", prediction_id, error.message, exc_info=exception)

@@ -48,7 +48,7 @@ class ModelServer(PredictionService[TIn, TOut], Generic[TModel, TIn, TOut]):
         monitor: Where predictions are recorded. One that raises is counted and breaks nothing.
         predictor: Called as ``predictor(model, input)`` with the input as it came, for models that mlserve does not
             know. May be a coroutine function.
-        validator: Checks inputs instead of the version's own schema: an ``ArraySchema``, anything with
+        validator: Checks inputs instead of the version's own schema: a schema of ``mlserve.schemas``, anything with
             ``validate(input) -> ValidationResult``, or a callable that raises when the input is not valid.
         router: Chooses a version for each request that names none; None for the latest.
         fallbacks: What answers when a model cannot, in order. Requests that the caller is to blame for are not helped.
@@ -159,10 +159,7 @@ class ModelServer(PredictionService[TIn, TOut], Generic[TModel, TIn, TOut]):
                 ``DeadlineExceeded``; the call of the model goes on.
 
         Returns:
-            The answer, or why there is none. Never raises for a failed prediction.
-
-        Raises:
-            InvalidArgumentError: ``timeout_ms`` is no number.
+            The answer, or why there is none. Never raises but for a ``timeout_ms`` that is no number.
         """
         if timeout_ms is not None:
             return self._guarded.predict(input, version, key, timeout_ms)

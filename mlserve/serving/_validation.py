@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mlserve._rendering import described
 from mlserve.errors import ErrorKind, InvalidArgumentError, InvalidInputError, PredictionExceptionError, ServingError
-from mlserve.schemas import ArraySchema, RecordSchema, Schema
+from mlserve.schemas import ArraySchema
 from mlserve.schemas._results import WarningLog
 from mlserve.serving._adapters import Adapter
+
+if TYPE_CHECKING:
+    from mlserve.schemas import Schema
 
 Check = Callable[[Any], Any]
 """From an input to what the model is given; raises ``InvalidInputError``."""
@@ -76,6 +79,8 @@ def check_by(validator: Any) -> Check:
     Raises:
         InvalidArgumentError: It is none of the kinds that ``ModelServer`` takes.
     """
+    from mlserve.schemas import RecordSchema  # only who gives a validator pays for it
+
     if isinstance(validator, (ArraySchema, RecordSchema)):
         return validator.checker()
     validate = getattr(validator, "validate", None)

@@ -114,7 +114,11 @@ class LabelledMonitorContract(MonitorContract):
         monitor.record_outcome("never recorded", 0)
         assert self.metrics(monitor).labelled_count == 1
 
-    @pytest.mark.parametrize("actual", ["text", None, float("nan"), [1.0, 2.0], object(), _Incomparable()], ids=repr)
+    @pytest.mark.parametrize(
+        "actual",
+        ["text", None, float("nan"), [1.0, 2.0], object(), _Incomparable()],
+        ids=lambda value: type(value).__name__,
+    )
     def test_an_odd_outcome_harms_no_other(self, monitor: Any, clock: ManualClock, actual: Any) -> None:
         """An outcome that cannot be compared with its prediction is no error, and the others are joined."""
         self._label(monitor, clock, [(0, actual), (0, 0), (1, 1)])

@@ -1,4 +1,4 @@
-"""What a repository on disk costs, against plain joblib and, where it is installed, MLflow's file store.
+"""What a stored repository costs, against plain joblib and, where it is installed, MLflow's file store.
 
     python tests/benchmarks/bench_repository.py [--quick | --full] [--json FILE] [--directory DIRECTORY]
 
@@ -6,6 +6,8 @@ Publish and load: medians of megabytes a second and of milliseconds, for models 
 1 GB. A model is one array of random numbers, so that nothing can be compressed. ``joblib`` writes a file and says it is
 done; ``joblib + fsync`` also sees to it that the file and its name are durable, which is the least that can be compared
 with a repository. What was written was just written, so that reading finds it in memory: the cost of hashing shows.
+``remote`` is ``RemoteModelRepository``, where its packages are installed: on this disk, and over HTTP against a server
+of S3's protocol in this process, which is moto's and far from fast; with and without a cache.
 
 The latest version: milliseconds to open a repository of 10, 1 000 and 100 000 versions and ask for its latest, and
 microseconds to ask again. Their logs are written entry by entry, without waiting for the disk.
@@ -88,6 +90,30 @@ class Repository:
         return self.repository.load_model(self.version)
 
 
+class Remote(Repository):
+    """A repository behind a URL, with a cache where a directory for it is given."""
+
+    def __init__(self, url: str, **options: Any) -> None:
+        from mlserve.integrations.remote import RemoteModelRepository
+
+        self.repository = RemoteModelRepository(url, formats=[NumpyFormat()], **options)
+        self.version = None
+
+
+def s3_options() -> dict[str, Any]:
+    """How a server of S3's protocol is reached that runs in this process until it ends."""
+    import s3fs
+    from moto.server import ThreadedMotoServer
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    options = {"key": "any", "secret": "any", "endpoint_url": f"http://{host}:{port}"}
+    s3fs.S3FileSystem(**options).mkdir("models")
+    return options
+
+
 class Joblib:
     def __init__(self, directory: Path, durable: bool) -> None:
         directory.mkdir()
@@ -149,13 +175,25 @@ class Mlflow:
         return self.mlflow.pyfunc.load_model(f"models:/benchmark/{self.version}")
 
 
-def contenders(directory: Path, label: str) -> dict[str, Callable[[], Any]]:
+def contenders(directory: Path, label: str, s3: dict[str, Any] | None) -> dict[str, Callable[[], Any]]:
     made: dict[str, Callable[[], Any]] = {
         "directory, npz": lambda: Repository(directory / "npz", formats=[NumpyFormat()]),
         "directory, pickle": lambda: Repository(directory / "pickle", formats=[PickleFormat()], trust=True),
         "joblib": lambda: Joblib(directory / "joblib", durable=False),
         "joblib + fsync": lambda: Joblib(directory / "durable", durable=True),
     }
+    try:
+        import mlserve.integrations.remote  # noqa: F401  # only to see whether its package is there
+    except ImportError:
+        print("fsspec is not installed and left out: pip install 'mlserve[remote]'")
+    else:
+        made["remote, file"] = lambda: Remote((directory / "remote").as_uri())
+    if s3 is not None:
+        made["remote, s3"] = lambda: Remote(f"s3://models/{label}", storage_options=s3)
+        cache = directory / "cache"
+        made["remote, s3, cached"] = lambda: Remote(
+            f"s3://models/cached {label}", storage_options=s3, cache_directory=cache
+        )
     try:
         import mlflow.pyfunc  # noqa: F401  # only to see whether it is there
     except ImportError:
@@ -167,13 +205,18 @@ def contenders(directory: Path, label: str) -> dict[str, Callable[[], Any]]:
 
 def throughput(directory: Path, sizes: list[int], quick: bool) -> dict[str, dict[str, float]]:
     figures: dict[str, dict[str, float]] = {}
+    try:
+        s3 = s3_options()
+    except ImportError:
+        print("s3fs or moto is not installed and left out: pip install s3fs 'moto[s3]' flask flask-cors")
+        s3 = None
     print(f"\n{'':22}{'':10}{'publish ms':>14}{'MB/s':>10}{'load ms':>14}{'MB/s':>10}")
     for size in sizes:
         rounds = {KB: 50, 10 * MB: 15}.get(size, 3)
         rounds = max(3, rounds // 5) if quick else rounds
         model = of_size(size)
         label = {KB: "1 KB", 10 * MB: "10 MB", GB: "1 GB"}[size]
-        for name, make in contenders(directory, label).items():
+        for name, make in contenders(directory, label, s3).items():
             contender = make()
             contender.publish(model)
             contender.load()

@@ -9,4 +9,6 @@ _, _monitor_guide = run(DOCS / "howto" / "monitor.md")
 
 # The suites as the guides show them: pytest finds them by these names.
 TestPickleRepository = _repository_guide["TestPickleRepository"]
+TestSqliteRepository = _repository_guide["TestSqliteRepository"]
 TestFailureLog = _monitor_guide["TestFailureLog"]
+TestSharedFailureLog = _monitor_guide["TestSharedFailureLog"]

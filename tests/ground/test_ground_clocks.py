@@ -67,7 +67,7 @@ def test_advancing_by_nothing_is_allowed():
     assert clock.monotonic() == 0.0
 
 
-@pytest.mark.parametrize("by", [timedelta(microseconds=-1), -timedelta(days=1), 5, "an hour", None], ids=repr)
+@pytest.mark.parametrize("by", [timedelta(microseconds=-1), -timedelta(days=1), 5, "an hour", None])
 def test_a_clock_cannot_be_turned_back(by):
     """``advance`` raises ``InvalidArgumentError`` for a negative span, or what is no span."""
     with pytest.raises(InvalidArgumentError):
@@ -91,14 +91,14 @@ def test_advancing_to_the_past_changes_nothing():
     assert clock.now() == now
 
 
-@pytest.mark.parametrize("moment", [datetime(2026, 1, 1), "2026-01-01", 0.0, None], ids=repr)
+@pytest.mark.parametrize("moment", [datetime(2026, 1, 1), "2026-01-01", 0.0, None])
 def test_a_start_without_a_zone_is_refused(moment):
     """``ManualClock`` raises ``InvalidArgumentError`` for a naive start, or what is no time."""
     with pytest.raises(InvalidArgumentError):
         ManualClock(moment)
 
 
-@pytest.mark.parametrize("moment", [datetime(2027, 1, 1), "2027-01-01", 0.0, None], ids=repr)
+@pytest.mark.parametrize("moment", [datetime(2027, 1, 1), "2027-01-01", 0.0, None])
 def test_a_moment_without_a_zone_is_refused(moment):
     """``advance_to`` raises ``InvalidArgumentError`` for a naive moment, or what is no time."""
     with pytest.raises(InvalidArgumentError):

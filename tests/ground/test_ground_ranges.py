@@ -290,7 +290,6 @@ def test_an_example_of_half_a_range_is_within(minimum, maximum, value):
         {"categories": {1: [1]}, "maximum": (None, 0.0)},
         {"shape": (2, 2), "categories": ((1,), None)},
     ],
-    ids=repr,
 )
 def test_a_schema_that_means_nothing_is_refused(values):
     """``InvalidArgumentError`` is raised for ranges and categories that fit neither the shape nor one another."""
@@ -307,7 +306,6 @@ def test_a_schema_that_means_nothing_is_refused(values):
         {"categories": {"a": [1]}},
         {"ranges": "perhaps"},
     ],
-    ids=repr,
 )
 def test_data_that_does_not_fit_what_is_declared_is_refused(arguments):
     """``infer`` raises for features that do not exist, codes that are no whole numbers, and codes not declared."""
@@ -383,7 +381,7 @@ def naive_verdict(schema: ArraySchema, array: np.ndarray) -> tuple[bool, bool]:
     return is_valid, is_unusual
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=150)
 @given(case=judged())
 def test_the_verdict_is_that_of_a_naive_look(case):
     """``validate`` and ``checker`` accept what a look at each value by itself accepts, and warn of the same."""
@@ -394,7 +392,7 @@ def test_the_verdict_is_that_of_a_naive_look(case):
     assert bool(result.warnings) is (is_valid and is_unusual)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=75)
 @given(case=judged())
 def test_what_is_valid_is_valid_again(case):
     """What a schema made of an input it takes a second time, unchanged."""
@@ -417,7 +415,7 @@ def test_a_schema_that_refuses_accepts_the_rows_it_was_learned_from(rows):
     assert [(schema.validate(row).message, fits(schema, row)) for row in rows] == [("", True)] * len(rows)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=50)
 @given(order=st.permutations(range(4)), values=st.lists(NUMBERS, min_size=4, max_size=4))
 def test_names_say_the_same_in_any_order(order, values):
     """A mapping, a series and a frame with the names in any order have the verdict and the value of the row."""

@@ -258,7 +258,7 @@ def check_verdict(field: Field, value: object, ranges: Enforcement, unknown: Enf
     assert bool(result.warnings) is (is_valid and is_warned)
 
 
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=300)
 @given(field=fields(), value=VALUES, ranges=POLICIES, unknown=POLICIES)
 def test_the_verdict_is_that_of_a_naive_look(field, value, ranges, unknown):
     """``validate`` and the checker accept, and warn of, what a look with exact fractions accepts and warns of."""
@@ -273,7 +273,7 @@ def test_the_verdict_is_that_of_a_naive_look_at_length(field, value, ranges, unk
     check_verdict(field, value, ranges, unknown)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=100)
 @given(field=fields(), value=VALUES)
 def test_nothing_is_lost(field, value):
     """What the model is given means exactly what the caller sent; only decimals are rounded to the nearest float."""
@@ -283,7 +283,7 @@ def test_nothing_is_lost(field, value):
         assert before == after
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=100)
 @given(schema=schemas(), input=st.dictionaries(st.sampled_from([*NAMES, "more"]), VALUES, max_size=4))
 def test_what_is_valid_is_valid_again_unchanged(schema, input):
     """What a schema made of a record it takes a second time as it is: coercing is idempotent."""
@@ -294,7 +294,7 @@ def test_what_is_valid_is_valid_again_unchanged(schema, input):
         assert same(checked(schema, first.value), first.value)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=100)
 @given(schema=schemas(), input=st.dictionaries(st.sampled_from([*NAMES, "more"]), VALUES, max_size=4))
 def test_the_checker_agrees_with_validate(schema, input):
     """The shortest way comes to the same record as the long one, or to a refusal where that does."""
@@ -309,14 +309,15 @@ def test_the_checker_agrees_with_validate(schema, input):
 ANYTHING = st.one_of(
     VALUES,
     st.lists(VALUES, max_size=3),
-    st.dictionaries(st.one_of(st.sampled_from(NAMES), st.integers(), st.builds(Rebel)), VALUES, max_size=4),
+    st.dictionaries(st.one_of(st.sampled_from(NAMES), st.integers()), VALUES, max_size=4),
+    st.builds(lambda value, more: {Rebel("x"): value} | more, VALUES, st.dictionaries(st.just("y"), VALUES)),
     st.dictionaries(st.sampled_from(NAMES), st.integers(), max_size=3).map(pd.Series),
     st.dictionaries(st.sampled_from(NAMES), st.integers(), max_size=3).map(lambda row: pd.DataFrame([row])),
     npst.arrays(npst.array_dtypes(min_size=1, max_size=3), ()).map(lambda array: array[()]),
 )
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=100)
 @given(schema=schemas(), input=ANYTHING)
 def test_validating_never_raises(schema, input):
     """Whatever comes in, ``validate`` answers: a record of the schema's fields, or an error that says why."""

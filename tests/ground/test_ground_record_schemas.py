@@ -223,6 +223,17 @@ def test_the_checker_takes_records_of_any_form():
     assert PERSON.checker()(pd.Series(RECORD)) == RECORD
 
 
+@pytest.mark.parametrize(
+    "input",
+    [RECORD | {"age": dt.datetime(2026, 3, 1, tzinfo=UTC)}, {Shy(): 1, "city": "Bern", "height": 1.8}],
+    ids=["a time with an offset", "a name that cannot be compared"],
+)
+def test_the_checker_refuses_what_cannot_be_compared(input):
+    """A value or a name that raises when it is compared is refused by the function that a server calls."""
+    schema = RecordSchema([Field("age", "datetime"), *PERSON.fields[1:]])
+    assert not accepted(schema, input)
+
+
 def test_an_error_holds_no_traceback():
     """The error of a refused input pins no frame, and so no input."""
     assert PERSON.validate(None).error.__traceback__ is None

@@ -51,6 +51,7 @@ from mlserve.records import (
     PredictionEvent,
     PredictionSample,
     QualityMetrics,
+    Route,
     ServerStatistics,
     ServingResult,
     Stage,
@@ -127,7 +128,23 @@ EXAMPLES = {
     PredictionEvent: lambda: PredictionEvent("p", "1", [1.0], 0, 1.0, NOW),
     PredictionSample: lambda: PredictionSample([0, 1], confidences=[0.9, 0.8], labels=[0, 1], inputs=[[1.0], [2.0]]),
     QualityMetrics: lambda: QualityMetrics(prediction_count=8, labelled_count=4, label_coverage=0.5, accuracy=0.75),
-    ServerStatistics: lambda: ServerStatistics(loaded_models=("1",)),
+    Route: lambda: Route("2", "canary"),
+    ServerStatistics: lambda: ServerStatistics(
+        accepted=5,
+        answered=3,
+        failed=1,
+        degraded=1,
+        shed=1,
+        cancelled=1,
+        timed_out=1,
+        batches=1,
+        batched=2,
+        fallback_errors=1,
+        router_errors=1,
+        breakers={"1": "OPEN"},
+        leases={"1": 0},
+        loaded_models=("1",),
+    ),
     ServingResult: lambda: ServingResult(True, 0, None, ModelVersion("1", NOW), 1.0, "p"),
     VersionDescription: lambda: VersionDescription(ModelVersion("1", NOW)),
 }
@@ -183,7 +200,7 @@ def test_a_record_survives_copying(cls):
     [
         ClassMetrics, ConceptDrift, DataDrift, DriftAnalysis, DriftDetectionResult, DriftEvent, ErrorEstimate,
         FeatureDrift, HealthCheck, HealthStatus, HistoryEntry, ModelMetrics, ModelVersion, MonitorStatistics,
-        PerformanceDrift, PerformanceEstimate, QualityMetrics, ServerStatistics, ServingResult,
+        PerformanceDrift, PerformanceEstimate, QualityMetrics, Route, ServerStatistics, ServingResult,
     ],
 )  # fmt: skip
 def test_records_of_the_same_values_are_equal(cls):
@@ -238,7 +255,7 @@ def test_the_tests_know_every_time():
 
 
 @pytest.mark.parametrize(("cls", "name"), TIMES)
-@pytest.mark.parametrize("value", [NAIVE, "2026-01-01", 0.0, None], ids=repr)
+@pytest.mark.parametrize("value", [NAIVE, "2026-01-01", 0.0, None])
 def test_a_time_without_a_zone_is_refused(cls, name, value):
     """``InvalidArgumentError`` is raised for a naive time, naming the field."""
     with pytest.raises(InvalidArgumentError, match=name):
@@ -409,14 +426,14 @@ def test_the_text_of_a_version_is_its_id():
     assert f"{ModelVersion('7', NOW)}" == "7"
 
 
-@pytest.mark.parametrize("version_id", ["", None, 1, b"1"], ids=repr)
+@pytest.mark.parametrize("version_id", ["", None, 1, b"1"])
 def test_an_id_is_text(version_id):
     """``InvalidArgumentError`` is raised for an id that is no text, or empty."""
     with pytest.raises(InvalidArgumentError):
         ModelVersion(version_id, NOW)
 
 
-@pytest.mark.parametrize("tags", [{"a": 1}, {1: "a"}, {"a": None}, "text", 5, ["a"]], ids=repr)
+@pytest.mark.parametrize("tags", [{"a": 1}, {1: "a"}, {"a": None}, "text", 5, ["a"]])
 def test_tags_are_text(tags):
     """``InvalidArgumentError`` is raised for tags that are no mapping from text to text."""
     with pytest.raises(InvalidArgumentError):
@@ -561,7 +578,7 @@ def test_numbers_become_float64(dtype):
     assert InputSample(rows=np.ones((1, 1), dtype)).rows.dtype == np.float64
 
 
-@pytest.mark.parametrize("rows", [[["a"]], [[1.0, "a"]], np.array([["a", None]], object), [[b"a"]]], ids=repr)
+@pytest.mark.parametrize("rows", [[["a"]], [[1.0, "a"]], np.array([["a", None]], object), [[b"a"]]])
 def test_other_values_become_objects(rows):
     """Rows with a feature that is not numeric are objects."""
     assert InputSample(rows=rows).rows.dtype == object
@@ -578,14 +595,14 @@ def test_a_sample_may_have_no_rows():
     assert InputSample(rows=np.empty((0, 3))).feature_names == ("x0", "x1", "x2")
 
 
-@pytest.mark.parametrize("rows", [[1.0, 2.0], 5.0, [[[1.0]]], [[1.0], [2.0, 3.0]], "text", None], ids=repr)
+@pytest.mark.parametrize("rows", [[1.0, 2.0], 5.0, [[[1.0]]], [[1.0], [2.0, 3.0]], "text", None])
 def test_what_is_no_table_is_no_sample(rows):
     """``InvalidArgumentError`` is raised for what has not two dimensions."""
     with pytest.raises(InvalidArgumentError):
         InputSample(rows=rows)
 
 
-@pytest.mark.parametrize("names", [["a"], ["a", "b", "c"], ["a", "a"], ["a", 1]], ids=repr)
+@pytest.mark.parametrize("names", [["a"], ["a", "b", "c"], ["a", "a"], ["a", 1]])
 def test_names_of_features_fit(names):
     """``InvalidArgumentError`` is raised for names that are too few, too many, repeated or no text."""
     with pytest.raises(InvalidArgumentError):
@@ -635,7 +652,6 @@ def test_answers_keep_their_type(outputs, dtype):
         [1, [2]], [[1, [2]], [1, 2]], [None, [1]], [np.ones((2, 2)), np.zeros((2, 2))],
         [np.ones((2, 1)), np.ones((2, 2))],
     ],
-    ids=repr,
 )  # fmt: skip
 def test_odd_answers_stay_as_they_are(outputs):
     """Answers without a common type or length are objects, one a row: nothing becomes text or is taken apart."""
@@ -682,7 +698,7 @@ def test_confidences_are_a_column_where_any_is_known(confidences, is_column):
     assert ("confidence" in PredictionSample([0, 1], confidences=confidences).columns) is is_column
 
 
-@pytest.mark.parametrize("outputs", [5, None, "text", b"text", {"output": [1, 2]}, np.array(5), object()], ids=repr)
+@pytest.mark.parametrize("outputs", [5, None, "text", b"text", {"output": [1, 2]}, np.array(5), object()])
 def test_what_is_no_list_of_answers_is_refused(outputs):
     """``InvalidArgumentError`` is raised for what holds not one answer for each row."""
     with pytest.raises(InvalidArgumentError, match="outputs"):
@@ -697,7 +713,6 @@ def test_what_is_no_list_of_answers_is_refused(outputs):
         ("labels", [1]), ("labels", [1, 2, 3]), ("labels", [[1], [2]]), ("labels", 1), ("labels", [[1], [1, 2]]),
         ("inputs", [[1.0]]), ("inputs", [1.0, 2.0]), ("inputs", 1.0), ("inputs", [[1.0], [1.0, 2.0]]),
     ],
-    ids=repr,
 )  # fmt: skip
 def test_what_belongs_to_answers_has_a_row_for_each(name, value):
     """``InvalidArgumentError`` names confidences, labels and inputs that are not one for each answer."""

@@ -234,7 +234,7 @@ def test_a_mapping_that_cannot_be_read_is_refused():
     assert "the input cannot be read (RuntimeError: no names)" in SCHEMA.validate(Unreadable()).message
 
 
-@pytest.mark.parametrize("input", [[1.0, None], (1.0, None), {"width": None, "length": 1.0}], ids=repr)
+@pytest.mark.parametrize("input", [[1.0, None], (1.0, None), {"width": None, "length": 1.0}])
 def test_none_is_a_missing_value_where_there_may_be_some(input):
     """None in a sequence or by name is NaN for a schema that allows missing values."""
     value = ArraySchema(shape=(2,), names=("length", "width"), allow_missing=True).validate(input).value
@@ -314,7 +314,7 @@ def test_a_bad_element_of_a_table_is_named_by_its_place():
 
 
 @pytest.mark.parametrize("shape", [(), (1, 1), (2, 3), (0,), (1,)])
-@pytest.mark.parametrize("input", [["a"], [1.0, "a"], [[1.0], "a"], [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, "a"]], ids=repr)
+@pytest.mark.parametrize("input", [["a"], [1.0, "a"], [[1.0], "a"], [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, "a"]])
 def test_text_in_a_list_is_refused_whatever_the_shape(shape, input):
     """Text in a list is refused by a schema of any shape, also where the list is longer than the schema has places."""
     assert not ArraySchema(shape=shape).validate(input).is_valid
@@ -336,7 +336,6 @@ def test_text_in_a_list_is_refused_whatever_the_shape(shape, input):
         ("float32", np.array([1.0, 2.0]), True),
         ("int64", [True, False], True),
     ],
-    ids=repr,
 )
 def test_dtypes_are_cast_by_kind(dtype, input, is_valid):
     """Integers are cast to floats and wider to narrower where the values fit, never floats to integers."""
@@ -346,6 +345,24 @@ def test_dtypes_are_cast_by_kind(dtype, input, is_valid):
 def test_an_error_holds_no_traceback():
     """The error of a refused input pins no frame, and so no input."""
     assert SCHEMA.validate(None).error.__traceback__ is None
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        ArraySchema(shape=(2,), dtype="int64"),
+        ArraySchema(shape=(2,), dtype="bool"),
+        ArraySchema(shape=(2,), allow_missing=True, allow_infinite=True),
+        ArraySchema(shape=(2,)),
+        ArraySchema(shape=(200,)),
+        ArraySchema(shape=(2, 2)),
+    ],
+    ids=str,
+)
+def test_a_checker_does_not_copy_what_fits(schema):
+    """An array that fits is given to the model as it is, whatever the dtype, the width and the policy."""
+    input = np.ones(schema.shape, schema.dtype)
+    assert schema.checker()(input) is input
 
 
 def test_a_checker_raises_what_validate_answers():
@@ -423,7 +440,7 @@ def test_said_names_win_over_columns():
         pd.DataFrame([[1.0, 2.0]], columns=["a", "a"]),
         pd.DataFrame({"a": pd.Categorical(["x", "y"])}),
     ],
-    ids=lambda value: f"{type(value).__name__} {str(value)[:25]!r}",
+    ids=lambda value: f"{type(value).__name__} {str(value)[:20]!r}",
 )
 def test_what_teaches_no_schema_is_refused(X):
     """``infer`` raises ``InvalidArgumentError`` for what is no array of numbers, or has repeated columns."""
@@ -431,7 +448,7 @@ def test_what_teaches_no_schema_is_refused(X):
         ArraySchema.infer(X)
 
 
-@pytest.mark.parametrize("names", [["a"], ["a", "b", "c"], ["a", "a"], ["a", 1]], ids=repr)
+@pytest.mark.parametrize("names", [["a"], ["a", "b", "c"], ["a", "a"], ["a", 1]])
 def test_names_that_do_not_fit_are_refused(names):
     """``infer`` raises ``InvalidArgumentError`` for names that are too few, too many, repeated or no text."""
     with pytest.raises(InvalidArgumentError):
@@ -452,7 +469,6 @@ def test_names_that_do_not_fit_are_refused(names):
         {"shape": (2,), "minimum": (1.0,), "maximum": (2.0,)},
         {"shape": (2,), "minimum": (1.0, 2.0), "maximum": (2.0,)},
     ],
-    ids=repr,
 )
 def test_a_schema_that_means_nothing_is_refused(values):
     """``InvalidArgumentError`` is raised when a schema is built of what does not fit together."""
@@ -581,7 +597,7 @@ def test_a_schema_of_any_kind_is_read(schema):
     assert schema_from_json(schema.to_json()) == schema
 
 
-@pytest.mark.parametrize("text", ["[]", "5", "{}", "nonsense", '{"format": 1, "kind": "other"}', None], ids=repr)
+@pytest.mark.parametrize("text", ["[]", "5", "{}", "nonsense", '{"format": 1, "kind": "other"}', None])
 def test_what_is_no_schema_of_any_kind_is_refused(text):
     """``schema_from_json`` raises ``InvalidArgumentError`` for other text."""
     with pytest.raises(InvalidArgumentError):

@@ -407,7 +407,7 @@ def test_text_reaches_a_graph_of_text(serve: Serve) -> None:
         (TEXT, [1, 2]),
         (TEXT, ["a", None]),
     ],
-    ids=str,
+    ids=lambda value: str(value).split(" at 0x")[0],
 )
 def test_a_value_that_a_cast_would_change_is_refused(declared: int, given: Any, serve: Serve) -> None:
     """Nothing is rounded, wrapped, overflown or read out of text in silence: it is InvalidInput, by name."""

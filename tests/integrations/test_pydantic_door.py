@@ -240,6 +240,22 @@ def test_what_pydantic_cannot_validate_is_refused(model: Any) -> None:
         PydanticValidator(model)
 
 
+class Unwrapping(pydantic.BaseModel):
+    x: int
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def unwrapped(cls, value: Any) -> Any:
+        return value["inner"]
+
+
+def test_a_model_may_expect_the_inside_of_an_input() -> None:
+    """A model whose own validator reads the input before pydantic does is a validator like any other."""
+    validator = PydanticValidator(Unwrapping)
+    assert validator.validate({"inner": {"x": 1}}).value == {"x": 1}
+    assert "TypeError" in validator.validate(5).message
+
+
 JSON = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=4)),
     lambda inner: st.one_of(

@@ -35,7 +35,6 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.parametrize(
     "database",
     ["", "nothing", "oracle://x", "mysql+pymysql://x", "nosuch://x", "sqlite+aiosqlite:///x.db", 5, None],
-    ids=repr,
 )
 def test_what_is_no_database_is_refused(database: Any) -> None:
     """``InvalidArgumentError`` for what is no URL, or the URL of a database that is not supported."""

@@ -184,7 +184,6 @@ def test_the_event_is_shown_where_the_outcome_was_taken(open_monitor: OpenMonito
         (10**30, 10**30),
         ("nul\x00 and \ud800", "nul\x00 and \ud800"),
     ],
-    ids=repr,
 )
 def test_answers_of_any_plain_kind_are_stored(
     open_monitor: OpenMonitor, sql_clock: ManualClock, output: Any, actual: Any
@@ -233,7 +232,7 @@ def test_no_name_is_the_key_of_another() -> None:
     assert len({key_of(name) for name in names}) == len(names)
 
 
-@pytest.mark.parametrize("prediction_id", [None, 5, [], object()], ids=repr)
+@pytest.mark.parametrize("prediction_id", [None, 5, [], object()])
 def test_what_is_no_id_is_unknown(open_monitor: OpenMonitor, prediction_id: Any) -> None:
     """An outcome of what cannot be the id of a prediction counts as unknown at once and harms no other."""
     monitor = open_monitor()

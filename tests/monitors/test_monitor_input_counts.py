@@ -346,7 +346,6 @@ def test_other_names_keep_the_order_of_the_first(clock):
         None, "text", object(), 5.0, [1.0], [1.0, 2.0, 3.0], ["a", "b"], {"age": 1.0}, {},
         {"age": 1.0, "income": 2.0, "more": 3.0}, {1: 1.0, "1": 2.0}, np.array(["a", "b"], object),
     ],
-    ids=repr,
 )  # fmt: skip
 @pytest.mark.parametrize("order", [1, -1], ids=["before", "after"])
 def test_an_input_that_is_no_row_is_counted_apart(clock, unusable, order):

@@ -165,7 +165,7 @@ def test_baseline_rows_of_integers_are_float64(monitor):
     assert monitor.get_baseline_input_distribution("1").rows.dtype == np.float64
 
 
-@pytest.mark.parametrize("metrics", [{"accuracy": 0.9}, 0.9, "good"], ids=repr)
+@pytest.mark.parametrize("metrics", [{"accuracy": 0.9}, 0.9, "good"])
 def test_metrics_must_be_metrics(monitor, metrics):
     """``InvalidArgumentError`` is raised for metrics that are no ``ModelMetrics``."""
     with pytest.raises(InvalidArgumentError):

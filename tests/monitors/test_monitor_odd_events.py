@@ -53,7 +53,6 @@ def defer(monitor, clock, **values) -> None:
         {"model_version": ["1"]},
         {"confidence": "high"},
     ],
-    ids=repr,
 )
 def test_an_event_that_cannot_be_counted_is_dropped_alone(monitor, clock, nonsense):
     """An event with a value that is none of its kind is counted as dropped; those around it are counted."""

@@ -22,7 +22,7 @@ from traffic import HOUR, MICROSECOND, MINUTE, SECOND, predict, small_monitor
 from mlserve import InMemoryModelMonitor
 from mlserve.clocks import ManualClock
 from mlserve.errors import InvalidArgumentError
-from mlserve.records import QualityMetrics
+from mlserve.records import OutcomeEvent, QualityMetrics
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 """On the edge of a bucket of every resolution of ``small_monitor``."""
@@ -367,7 +367,7 @@ def test_maturity_is_not_negative(maturity):
 # ------------------------------------------------------------------------------------------------- waiting predictions
 
 
-@pytest.mark.parametrize("odd", [None, float("nan"), np.float32("nan"), "text", object()], ids=repr)
+@pytest.mark.parametrize("odd", [None, float("nan"), np.float32("nan"), "text", object()])
 def test_a_prediction_waits_for_an_outcome_that_fits(monitor, clock, odd):
     """An outcome that is missing or of another kind leaves the prediction waiting for the right one."""
 
@@ -425,3 +425,65 @@ def test_what_waits_is_told_apart_by_arm_and_key(monitor, clock):
         monitor.record_outcome(f"p{number}", 5)
     joined = [(e.prediction_id, e.output, e.actual, e.arm, e.key) for e in monitor.events().events[2:]]
     assert joined == [("p0", 3, 5, "b", "k"), ("p1", 0, 5, None, None)]
+
+
+# ----------------------------------------------------------------------------------------------------- joined elsewhere
+
+
+def joined(number: int, output: object, actual: object, ago: timedelta, delay: timedelta = MINUTE) -> OutcomeEvent:
+    at = NOON - ago
+    return OutcomeEvent(f"elsewhere {number}", "1", output, actual, at, at + delay)
+
+
+def test_outcomes_joined_elsewhere_count_at_their_prediction(monitor, clock):
+    """An outcome whose prediction another monitor counted counts in the windows that hold the prediction."""
+    monitor.record_joined_outcomes(
+        joined(number, "a", actual, ago)
+        for number, (actual, ago) in enumerate([("a", 5 * MINUTE), ("b", 5 * MINUTE), ("a", 30 * MINUTE)])
+    )
+    short, long = (monitor.get_recent_metrics(minutes * MINUTE) for minutes in (10, 60))
+    assert [(one.labelled_count, one.request_count) for one in (short, long)] == [(2, 0), (3, 0)]
+    assert (short.accuracy, long.accuracy) == (0.5, pytest.approx(2 / 3))
+    assert classes_of(long) == {"a": (pytest.approx(2 / 3), 1.0, pytest.approx(0.8), 2), "b": (None, 0.0, 0.0, 1)}
+    assert long.label_delay_p50_seconds == pytest.approx(60.0, rel=0.01)
+
+
+def test_outcomes_joined_elsewhere_settle_what_waits_here(monitor, clock):
+    """Of a prediction that was made here and waits, an outcome joined elsewhere is the outcome."""
+    predict(monitor, 0, NOON - 5 * MINUTE, output="a")
+    monitor.record_joined_outcomes([attrs.evolve(joined(0, "a", "a", 5 * MINUTE), prediction_id="p0")])
+    metrics = monitor.get_recent_metrics(10 * MINUTE)
+    assert (metrics.request_count, metrics.labelled_count, metrics.label_coverage) == (1, 1, 1.0)
+    assert monitor.statistics().pending == 0
+
+
+def test_outcomes_joined_elsewhere_may_not_fit(monitor, clock):
+    """An outcome joined elsewhere that cannot be compared with its prediction is counted as mismatched."""
+    monitor.record_joined_outcomes([joined(0, "a", 5, MINUTE), joined(1, "a", None, MINUTE), joined(2, 1, 1, MINUTE)])
+    statistics = monitor.statistics()
+    assert (statistics.mismatched_outcomes, statistics.outcomes) == (2, 1)
+
+
+def test_outcomes_joined_elsewhere_do_not_pile_up(clock):
+    """A monitor that is told of nothing but outcomes lets go of buckets that no window reaches."""
+    monitor = small_monitor(clock)
+    for number in range(300):
+        monitor.record_joined_outcomes([attrs.evolve(joined(number, 1, 1, MINUTE), predicted_at=clock.now())])
+        clock.advance(HOUR)
+    ring = monitor._ledger._rings[0]
+    assert len(ring) <= 2 + 4 + 50
+    assert sum(len(level.changed) for level in ring.levels) <= 2 + 4 + 50
+
+
+def test_answers_are_handed_on_without_their_inputs(monitor, clock):
+    """What was answered is handed on as it is folded, oldest first, without inputs and without failures."""
+    blocks = []
+    monitor.forward_answers(blocks.append)
+    for number in range(3):
+        predict(monitor, number, NOON, output=number)
+        monitor.record_prediction_error("OurOwn", "1")
+    monitor.statistics()
+    handed = [(prediction_id, output) for block in blocks for prediction_id, output in
+              zip(block.ids, block.outputs, strict=True)]  # fmt: skip
+    assert handed == [("p0", 0), ("p1", 1), ("p2", 2)]
+    assert [len(block.inputs) for block in blocks] == [0] * len(blocks)

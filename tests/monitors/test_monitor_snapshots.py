@@ -175,7 +175,6 @@ def test_other_formats_are_refused(version):
         5,
         [],
     ],
-    ids=repr,
 )
 def test_what_is_no_snapshot_is_refused(data):
     """``SnapshotFormatError`` is raised for other bytes, and for what is no bytes."""

@@ -264,7 +264,7 @@ def test_many_categories_are_counted_as_a_counter_says():
     assert bins.count(objects(values)).tolist() == [*expected, 0]
 
 
-@pytest.mark.parametrize("missing", [None, NAN, np.float64("nan"), pd.NA, pd.NaT, np.datetime64("NaT")], ids=repr)
+@pytest.mark.parametrize("missing", [None, NAN, np.float64("nan"), pd.NA, pd.NaT, np.datetime64("NaT")])
 @pytest.mark.parametrize("reference", [["a", "b"], [1.0, 2.0], [date(2026, 1, 1)]], ids=["text", "numbers", "times"])
 def test_missing_values_have_the_last_cell(reference, missing):
     """Whatever stands for a missing value is counted as missing, of any kind of feature."""

@@ -97,7 +97,6 @@ def test_a_task_can_be_said_in_words(repository, said, task):
         {"example": [float("nan")], "schema": ArraySchema(shape=(1,))},
         {"baseline": [[1.0]], "schema": ArraySchema(shape=(2,), names=("a", "b"))},
     ],
-    ids=repr,
 )
 def test_a_bad_argument_registers_nothing(repository, arguments):
     """``register`` raises ``InvalidArgumentError`` for what cannot be kept, and nothing is changed."""
@@ -120,7 +119,7 @@ def test_a_narrow_example_keeps_its_dtype(repository):
     assert repository.describe(version).schema.dtype == "float32"
 
 
-@pytest.mark.parametrize("example", [{"a": 1.0}, "text", None, ["a", "b"]], ids=repr)
+@pytest.mark.parametrize("example", [{"a": 1.0}, "text", None, ["a", "b"]])
 def test_no_schema_is_learned_from_what_is_no_array(repository, example):
     """A mapping, text or nothing teaches no schema."""
     assert repository.describe(repository.register(ConstantModel(), example=example)).schema is None

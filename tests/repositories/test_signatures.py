@@ -55,7 +55,7 @@ def test_an_unknown_key_or_algorithm_is_refused(algorithm, key_id):
         VERIFIER.verify(b"data", Signature(algorithm, key_id, SIGNER.sign(b"data").value))
 
 
-@pytest.mark.parametrize("key", [b"", bytes(31), bytes(65), "text" * 10, None], ids=repr)
+@pytest.mark.parametrize("key", [b"", bytes(31), bytes(65), "text" * 10, None])
 @pytest.mark.parametrize("make", [lambda key: HmacSigner("a", key), lambda key: HmacVerifier({"a": key})])
 def test_a_key_of_another_length_is_refused(make, key):
     """A key has 32 to 64 bytes; the error does not hold the key."""

@@ -23,7 +23,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from stored_models import SIGNER, VERIFIER, Constant, opened
 
-from mlserve import ArraySchema, InMemoryModelMonitor, ModelMetrics, ModelServer
+from mlserve import ArraySchema, InMemoryModelMonitor, ModelMetrics, ModelServer, RecordSchema
 from mlserve.clocks import ManualClock
 from mlserve.errors import (
     DecompressionBombError,
@@ -563,6 +563,7 @@ def test_an_example_comes_back_as_it_was(value):
         np.array([[1, "b"], [2.5, None]], object),
         np.array(["2026-01-01"], "datetime64[D]"),
         ArraySchema(shape=(2,), names=("a", "b")),
+        RecordSchema.infer([{"a": 1, "b": "x"}, {"a": 2.5, "b": None}]),
         LatencyHistogram.from_values([1.0, 2.0]),
         ModelMetrics(window=timedelta(hours=1), errors_by_kind={"InvalidInput": 2}, accuracy=0.5),
     ],
@@ -590,7 +591,7 @@ def test_a_baseline_comes_back_whole(path):
     assert back.inputs.feature_names == ("size", "colour")
 
 
-@pytest.mark.parametrize("value", [object(), {1, 2}, 1 + 2j, pd.Series([1.0]), type("Text", (str,), {})("a")], ids=repr)
+@pytest.mark.parametrize("value", [object(), {1, 2}, 1 + 2j, pd.Series([1.0]), type("Text", (str,), {})("a")])
 def test_an_example_that_cannot_be_kept_is_refused(value):
     """What could not come back as it was is refused, with the type and a way out."""
     with pytest.raises(SerializationError, match=type(value).__qualname__):

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from serving_doubles import Tallied
 
 from mlserve import InMemoryModelMonitor, InMemoryModelRepository, ModelServer
 
@@ -45,3 +46,32 @@ def serve(build: Callable[..., ModelServer]) -> Callable[..., ModelServer]:
         return build(repository, **(server or {}))
 
     return serve_model
+
+
+@pytest.fixture
+def tallied() -> Iterator[Callable[..., Tallied]]:
+    """Builds servers whose counters must balance when the test ends, with nothing held, and that are closed then."""
+    servers: list[Tallied] = []
+
+    def build_server(repository: Any, monitor: Any = None, **options: Any) -> Tallied:
+        server = Tallied(ModelServer(repository, InMemoryModelMonitor() if monitor is None else monitor, **options))
+        servers.append(server)
+        return server
+
+    yield build_server
+    for server in servers:
+        server.check_balance()
+        server.close(timeout=0)
+
+
+@pytest.fixture
+def host(tallied: Callable[..., Tallied]) -> Callable[..., Tallied]:
+    """A server of one model whose counters must balance: ``host(model, batching=..., example=...)``."""
+    registered = ("example", "schema", "task", "baseline")
+
+    def host_model(model: Any, **options: Any) -> Tallied:
+        repository = InMemoryModelRepository()
+        repository.register(model, **{name: options.pop(name) for name in registered if name in options})
+        return tallied(repository, **options)
+
+    return host_model

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import logging
 import threading
 import time
@@ -10,10 +11,11 @@ import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from mlserve import BaselineMonitor, ModelMonitor, ModelRepository, VersionDescriber
+from mlserve import BaselineMonitor, ErrorKind, ModelMonitor, ModelRepository, ModelServer, VersionDescriber
+from mlserve.protocols import BatchPredictor, Router
 from mlserve.records import (
     Baseline,
     DriftEvent,
@@ -21,6 +23,8 @@ from mlserve.records import (
     ModelMetrics,
     ModelVersion,
     PredictionEvent,
+    Route,
+    ServingResult,
     Stage,
     VersionDescription,
 )
@@ -299,3 +303,142 @@ class UnprintableError(Exception):
         raise RuntimeError("no text")
 
     __repr__ = __str__
+
+
+class Batched(BatchPredictor[Any, Any]):
+    """Answers each input ten times over; keeps what it was called with, and waits at its gate where it has one."""
+
+    def __init__(self, *, gate: Gate | None = None, bad: Sequence[Any] = (), is_pure: bool = False) -> None:
+        self.gate = gate
+        self.bad = bad
+        self.is_pure = is_pure
+        self.batches: list[list[Any]] = []
+
+    def predict_batch(self, inputs: Sequence[Any]) -> list[Any]:
+        self.batches.append(list(inputs))
+        if self.gate is not None:
+            self.gate.pass_through()
+        if any(input in self.bad for input in inputs):
+            raise ValueError("there is a bad one")
+        return [input * 10 for input in inputs]
+
+
+class TickingClock:
+    """A clock that goes on by one step whenever its monotonic time is read: calls take as long as a test says."""
+
+    def __init__(self, step_ms: float) -> None:
+        self._step = step_ms / 1000.0
+        self._ticks = itertools.count()
+
+    def now(self) -> datetime:
+        return datetime(2026, 1, 1, tzinfo=UTC)
+
+    def monotonic(self) -> float:
+        return next(self._ticks) * self._step
+
+
+class ChoosingRouter(Router):
+    """Chooses what it is told to; raises it where it is an exception."""
+
+    def __init__(self, choice: Any, pinned: Any = frozenset()) -> None:
+        self.choice = choice
+        self.pinned = pinned
+        self.keys: list[str | None] = []
+
+    def route(self, key: str | None) -> Route | None:
+        self.keys.append(key)
+        if isinstance(self.choice, BaseException):
+            raise self.choice
+        return self.choice(key) if callable(self.choice) else self.choice
+
+    def routed_versions(self) -> frozenset[str]:
+        if isinstance(self.pinned, BaseException):
+            raise self.pinned
+        return self.pinned
+
+
+def queued(server: Any) -> int:
+    """Requests that wait for a batch. A server does not tell, since they are as well in flight."""
+    return sum(len(version.lane) for version in server._parts.cache.loaded if version.lane is not None)
+
+
+def held(server: Any) -> int:
+    """Leases and holds on models: what keeps them from being dropped."""
+    return sum(len(version.leases) + len(version.holds) for version in server._parts.cache.loaded)
+
+
+class Tallied:
+    """A server whose results are counted by who gets them: what its own counters are compared with."""
+
+    def __init__(self, server: ModelServer) -> None:
+        self.server = server
+        self._results: list[ServingResult[Any]] = []
+        self._left: list[BaseException] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.server, name)
+
+    def predict(self, *args: Any, **kwargs: Any) -> ServingResult[Any]:
+        try:
+            result = self.server.predict(*args, **kwargs)
+        except BaseException as error:
+            self._left.append(error.with_traceback(None))
+            raise
+        self._results.append(result)
+        return result
+
+    async def apredict(self, *args: Any, **kwargs: Any) -> ServingResult[Any]:
+        try:
+            result = await self.server.apredict(*args, **kwargs)
+        except BaseException as error:
+            self._left.append(error.with_traceback(None))
+            raise
+        self._results.append(result)
+        return result
+
+    def predict_many(self, *args: Any, **kwargs: Any) -> list[ServingResult[Any]]:
+        results = self.server.predict_many(*args, **kwargs)
+        self._results += results
+        return results
+
+    async def apredict_many(self, *args: Any, **kwargs: Any) -> list[ServingResult[Any]]:
+        results = await self.server.apredict_many(*args, **kwargs)
+        self._results += results
+        return results
+
+    def forget(self, cancelled: int) -> None:
+        """Of requests that were made past this tally, so many were cancelled."""
+        self._left += [KeyboardInterrupt() for _ in range(cancelled)]
+
+    def check_balance(self) -> None:
+        """Whatever was taken in was answered, shed or cancelled, as its callers saw it, and nothing is held."""
+        until(lambda: not held(self.server))
+        results, found = self._results, self.server.statistics()
+        kinds = Counter(None if result.error is None else result.error.kind for result in results)
+        failed = len(results) - kinds[None] - kinds[ErrorKind.Overloaded]
+        counted = {
+            "accepted": found.accepted,
+            "answered": found.answered,
+            "failed": found.failed,
+            "shed": found.shed,
+            "cancelled": found.cancelled,
+            "degraded": found.degraded,
+            "timed out": found.timed_out,
+            "in flight": found.in_flight,
+            "leases": sum(found.leases.values()),
+            "queued": queued(self.server),
+        }
+        seen = {
+            "accepted": len(results) + len(self._left),
+            "answered": len(results) - kinds[ErrorKind.Overloaded],
+            "failed": failed,
+            "shed": kinds[ErrorKind.Overloaded],
+            "cancelled": len(self._left),
+            "degraded": sum(result.degraded is not None for result in results),
+            "timed out": kinds[ErrorKind.DeadlineExceeded],
+            "in flight": 0,
+            "leases": 0,
+            "queued": 0,
+        }
+        assert counted == seen, f"the server counted {counted}, its callers {seen}"
+        assert len({result.prediction_id for result in results}) == len(results)

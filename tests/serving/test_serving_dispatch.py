@@ -360,7 +360,6 @@ def test_the_registered_task_overrides_what_the_methods_suggest(
         (fitted("SVC", "iris"), None, "classifier"),
         (len, None, "callable"),
     ],
-    ids=repr,
 )
 def test_health_says_what_a_model_was_taken_for(model: Any, task: str | None, kind: str, serve: Build) -> None:
     """The decision is shown: a task is never guessed from ``predict_proba`` where tags or registration tell."""
@@ -529,7 +528,7 @@ def test_single_row_wraps_a_model_of_one_input_at_a_time(model: Any, serve: Buil
     assert serve(SingleRow(model)).predict({"a": 2.0}).unwrap() == 4.0
 
 
-@pytest.mark.parametrize("model", [None, 5, len, Foreign()], ids=repr)
+@pytest.mark.parametrize("model", [None, 5, len, Foreign()])
 def test_single_row_refuses_what_has_no_predict(model: Any) -> None:
     """``SingleRow`` of an object without ``predict`` is refused when it is made."""
     with pytest.raises(UnsupportedModelError, match="no predict"):

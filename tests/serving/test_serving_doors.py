@@ -463,7 +463,7 @@ def test_the_confidence_of_one_is_its_largest_probability(serve: Build, monitor:
     assert confidences(monitor) == [0.75]
 
 
-@pytest.mark.parametrize("without", [NotImplementedError(), AttributeError(), {}], ids=repr)
+@pytest.mark.parametrize("without", [NotImplementedError(), AttributeError(), {}])
 def test_a_model_of_one_without_probabilities_has_no_confidence(
     without: Any, serve: Build, monitor: InMemoryModelMonitor
 ) -> None:

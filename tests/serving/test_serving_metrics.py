@@ -54,7 +54,7 @@ def test_metrics_of_a_version_without_traffic(server: ModelServer, repository: I
     assert (metrics.request_count, metrics.error_rate, metrics.average_latency_ms) == (0, None, None)
 
 
-@pytest.mark.parametrize("name", ["9", "nobody", "", 1, 1.5, b"1"], ids=repr)
+@pytest.mark.parametrize("name", ["9", "nobody", "", 1, 1.5, b"1"])
 def test_metrics_of_an_unknown_version(name: Any, server: ModelServer) -> None:
     """A version that was never registered, or is named by no text, raises VersionNotFoundError."""
     with pytest.raises(VersionNotFoundError):
@@ -67,7 +67,7 @@ def test_metrics_when_nothing_is_registered(repository: InMemoryModelRepository,
         build(repository).get_model_metrics()
 
 
-@pytest.mark.parametrize("window", [timedelta(0), timedelta(seconds=-1), timedelta(days=-30), 60, None], ids=repr)
+@pytest.mark.parametrize("window", [timedelta(0), timedelta(seconds=-1), timedelta(days=-30), 60, None])
 def test_a_window_is_positive(window: Any, server: ModelServer) -> None:
     """A window that is negative, zero or no timedelta raises InvalidArgumentError."""
     with pytest.raises(InvalidArgumentError, match="window"):

@@ -26,33 +26,33 @@ def refused(policy: Any, name: str, value: Any) -> bool:
     return raised.value.parameter == name and raised.value.value is value
 
 
-@pytest.mark.parametrize("value", NO_COUNTS, ids=repr)
+@pytest.mark.parametrize("value", NO_COUNTS)
 @pytest.mark.parametrize("name", ["max_loaded", "keep_active"])
 def test_a_number_of_models_is_a_whole_number_of_at_least_one(name: str, value: Any) -> None:
     """A cache holds one, two, three, ... models."""
     assert refused(CachePolicy, name, value)
 
 
-@pytest.mark.parametrize("value", NO_DURATIONS, ids=repr)
+@pytest.mark.parametrize("value", NO_DURATIONS)
 @pytest.mark.parametrize("name", DURATIONS)
 def test_a_duration_of_the_cache_is_a_number_of_at_least_zero(name: str, value: Any) -> None:
     """Seconds and milliseconds are numbers, never negative, never NaN."""
     assert refused(CachePolicy, name, value)
 
 
-@pytest.mark.parametrize("value", NO_DURATIONS, ids=repr)
+@pytest.mark.parametrize("value", NO_DURATIONS)
 def test_a_limit_is_a_number_of_at_least_zero(value: Any) -> None:
     """So is the time below which a model is called on the event loop."""
     assert refused(Limits, "inline_below_ms", value)
 
 
-@pytest.mark.parametrize("value", NO_SHARES, ids=repr)
+@pytest.mark.parametrize("value", NO_SHARES)
 def test_an_error_rate_is_a_share(value: Any) -> None:
     """An error rate lies between 0 and 1; 5 % is 0.05."""
     assert refused(HealthPolicy, "max_error_rate", value)
 
 
-@pytest.mark.parametrize("value", NO_WINDOWS, ids=repr)
+@pytest.mark.parametrize("value", NO_WINDOWS)
 def test_a_health_window_is_a_positive_timedelta(value: Any) -> None:
     """A window has a unit, and a length."""
     assert refused(HealthPolicy, "window", value)

@@ -71,7 +71,7 @@ def test_an_alias_that_is_moved_is_followed_at_once(repository: InMemoryModelRep
 UNSERVED = ["99", "nobody", "", "retired", "candidate", 1, 1.5, True, int, b"1", ["1"], object()]
 
 
-@pytest.mark.parametrize("name", UNSERVED, ids=repr)
+@pytest.mark.parametrize("name", UNSERVED)
 @pytest.mark.parametrize("kind", [InMemoryModelRepository, FullRepository, ThreeMethodRepository])
 def test_a_version_that_may_not_be_served_is_not_found(name: Any, kind: type, build: Build) -> None:
     """Unknown, retired, candidate and nameless versions give a failed result of kind VersionNotFound."""

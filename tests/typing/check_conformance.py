@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from mlserve import (
     BaselineMonitor,
+    Batching,
     Clock,
     CumulativeMonitor,
     DeferringMonitor,
@@ -16,6 +18,7 @@ from mlserve import (
     InMemoryModelMonitor,
     InMemoryModelRepository,
     LabelledMonitor,
+    Limits,
     MergeableMonitor,
     ModelMetrics,
     ModelMonitor,
@@ -32,7 +35,8 @@ from mlserve import (
 )
 from mlserve.clocks import ManualClock, SystemClock
 from mlserve.integrations.sql import SqlModelMonitor
-from mlserve.records import DriftEvent, HealthStatus, InputSample
+from mlserve.protocols import BatchPredictor, Router, SupportsWarmUp
+from mlserve.records import DriftEvent, HealthStatus, InputSample, Route
 from mlserve.repositories import (
     DirectoryModelRepository,
     HmacSigner,
@@ -42,6 +46,7 @@ from mlserve.repositories import (
     Signer,
     Verifier,
 )
+from mlserve.serving import Breaker, CallableFallback, PreviousVersion, StaticAnswer
 
 
 class Model:
@@ -113,6 +118,43 @@ def clocks(system: SystemClock, manual: ManualClock) -> None:
     """Both clocks are clocks."""
     both: tuple[Clock, Clock] = (system, manual)
     use(both)
+
+
+class FirstLetter:
+    """A user's router, without subclassing."""
+
+    def route(self, key: str | None) -> Route | None:
+        return Route("1", key[0]) if key else None
+
+    def routed_versions(self) -> frozenset[str]:
+        return frozenset({"1"})
+
+
+class Lengths:
+    """A user's model of batches, without subclassing, that warms up."""
+
+    def predict_batch(self, inputs: Sequence[str]) -> list[int]:
+        return [len(text) for text in inputs]
+
+    def warm_up(self) -> None: ...
+
+
+def guarded(repository: InMemoryModelRepository[Model], monitor: InMemoryModelMonitor) -> None:
+    """What a server may put between a request and its model is taken as it is written."""
+    router: Router = FirstLetter()
+    batches: BatchPredictor[str, int] = Lengths()
+    warming: SupportsWarmUp = Lengths()
+    server: ModelServer[Model, Any, Any] = ModelServer(
+        repository,
+        monitor,
+        router=router,
+        fallbacks=[PreviousVersion(), StaticAnswer(0), CallableFallback(lambda input: 0)],
+        breaker=Breaker(min_calls=5),
+        batching=Batching(weight=len),
+        concurrency=2,
+        limits=Limits(max_in_flight=8, max_queued=8, default_timeout_ms=100.0),
+    )
+    use(server, batches, warming)
 
 
 class ThreeMethods:

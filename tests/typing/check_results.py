@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, assert_type
+
+import numpy as np
 
 from mlserve import (
     ArraySchema,
@@ -69,11 +71,18 @@ def predictions(server: ModelServer[Any, Any, float]) -> None:
 async def awaited_predictions(server: ModelServer[Any, Any, float]) -> None:
     """Awaiting gives the same type."""
     assert_type(await server.apredict([1.0]), ServingResult[float])
+    assert_type(await server.apredict([1.0], timeout_ms=5.0), ServingResult[float])
+    assert_type(await server.apredict_many([[1.0]]), list[ServingResult[float]])
     assert_type(await server.acheck_health(), HealthStatus)
 
 
 def server_methods(server: ModelServer[Any, Any, float], version: ModelVersion) -> None:
     """The other methods of a server."""
+    assert_type(server.predict_many([[1.0]], version, key="Ann", timeout_ms=5.0), list[ServingResult[float]])
+    assert_type(server.predict_many(np.zeros((2, 1))), list[ServingResult[float]])
+    assert_type(server.is_live(), bool)
+    assert_type(server.is_ready(), bool)
+    assert_type(server.statistics().breakers, Mapping[str, str])
     assert_type(server.check_health(), HealthStatus)
     assert_type(server.get_model_metrics(), ModelMetrics)
     assert_type(server.get_model_metrics(version, timedelta(minutes=5)), ModelMetrics)
