@@ -183,7 +183,7 @@ class EventRing:
         self._capacity = capacity
         self._items: deque[RequestBlock | tuple[OutcomeEvent]] = deque()
         self._held = 0
-        self.count = 0
+        self.count: int = 0
         """Events ever taken in."""
 
     def append(self, item: RequestBlock | tuple[OutcomeEvent]) -> None:

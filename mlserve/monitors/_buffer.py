@@ -23,6 +23,8 @@ FOLD_EVERY = 512
 """Requests that wait to be counted, at most; few enough that folding them takes a fraction of a millisecond."""
 
 _FOLD_AT = FOLD_EVERY * ROW
+_WAIT_AT = 64 * _FOLD_AT
+"""From here on a request waits for whoever folds: many threads append faster than one of them can fold, without end."""
 _ndarray = np.ndarray
 
 
@@ -158,7 +160,7 @@ class RequestBuffer(LabelledMonitor, BlockMonitor, DeferringMonitor):
 
     def _fold_unless_busy(self) -> None:
         # A reader that holds the lock folds the next time; the request does not wait for it.
-        if self._lock.acquire(blocking=False):
+        if self._lock.acquire(blocking=len(self._buffer) >= _WAIT_AT):
             try:
                 self._fold()
             finally:

@@ -69,7 +69,7 @@ class MergedSnapshots:
         # Of those that no window reaches any more the totals stay, so that these never fall.
         self._former: dict[str, _Source] = {}
         self._gone: dict[str | None, TrafficSummary] = {}
-        self.gaps = 0
+        self.gaps: int = 0
         """Snapshots of changes that left out changes since the last one that came."""
 
     def __len__(self) -> int:

@@ -83,7 +83,7 @@ class Ledger:
     ) -> None:
         self._resolutions = tuple(resolutions)
         self._new_ring()  # refuses resolutions that are out of order now, not in the middle of the night
-        self.retention = self._resolutions[-1].retention
+        self.retention: timedelta = self._resolutions[-1].retention
         self._label_maturity = label_maturity
         self._now = now
         self._recent = RecentRequests(recent_requests, self._hand_on)
@@ -93,17 +93,17 @@ class Ledger:
         self._rings: dict[int, BucketRing[TrafficSummary]] = {}
         self._totals: dict[int, TrafficSummary] = {}
         self._samples: dict[int, WindowSample] = {}
-        self.inputs = InputCounters(self.retention)
+        self.inputs: InputCounters = InputCounters(self.retention)
         self._sample_size = sample_size
         self._rng = np.random.default_rng(seed)
         self.thinning: dict[str, Dropped] = {}
         """Versions whose inputs are thinned, with what stands for an input that is not kept."""
-        self.pending = PendingOutcomes(pending_outcomes)
-        self.events = EventRing(recent_events)
+        self.pending: PendingOutcomes = PendingOutcomes(pending_outcomes)
+        self.events: EventRing = EventRing(recent_events)
         self.counts: Counter[str] = Counter()
         self.merged: MergedSnapshots | NothingMerged = NOTHING_MERGED
         self._late_until = FOREVER_AGO
-        self.change = 0
+        self.change: int = 0
         """Number of the latest change."""
         self._changed: dict[int, int] = {}
         self.answered: Callable[[RequestBlock], None] | None = None

@@ -35,7 +35,7 @@ class PendingOutcomes:
         self._block_rows = 0
         self._waiting: dict[str, Waiting] = {}
         self._labelled: dict[str, None] = {}
-        self.evicted = 0
+        self.evicted: int = 0
 
     def __len__(self) -> int:
         return self._block_rows + len(self._waiting)

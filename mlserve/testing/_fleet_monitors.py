@@ -281,7 +281,7 @@ class MergeableMonitorContract(_FleetContract):
         with pytest.raises(InvalidArgumentError):
             monitor.snapshot(-1)
 
-    @pytest.mark.parametrize("other", [None, b"", "text", {}, 5], ids=repr)
+    @pytest.mark.parametrize("other", [None, b"", "text", {}, 5])
     def test_what_is_no_snapshot_is_refused(self, monitor: Any, other: Any) -> None:
         """``merge`` raises ``InvalidArgumentError`` for what is no ``MonitorSnapshot``."""
         with pytest.raises(InvalidArgumentError):

@@ -32,9 +32,7 @@ class PredictionMonitorContract(MonitorContract):
         sample = monitor.get_recent_predictions("1", HOUR)
         assert (len(sample.outputs), sample.count) == (0, 0)
 
-    @pytest.mark.parametrize(
-        "outputs", [[3, 1, 2], [0.5, -1.25, 7.0], ["cat", "dog", "cat"], [True, False, True]], ids=repr
-    )
+    @pytest.mark.parametrize("outputs", [[3, 1, 2], [0.5, -1.25, 7.0], ["cat", "dog", "cat"], [True, False, True]])
     def test_few_answers_are_all_in_the_sample(self, monitor: Any, clock: ManualClock, outputs: list[Any]) -> None:
         """The sample of a window with few answers is all of them, whatever they are."""
         for number, output in enumerate(outputs):
@@ -165,7 +163,7 @@ class PredictionMonitorContract(MonitorContract):
         monitor.set_baseline_predictions("1", PredictionSample([0, 1]))
         assert monitor.get_baseline_predictions("2") is None
 
-    @pytest.mark.parametrize("predictions", [[0, 1], np.array([0, 1]), "text", None], ids=repr)
+    @pytest.mark.parametrize("predictions", [[0, 1], np.array([0, 1]), "text", None])
     def test_other_answers_are_no_baseline(self, monitor: Any, predictions: Any) -> None:
         """``InvalidArgumentError`` is raised for what is no ``PredictionSample``; the earlier baseline stays."""
         monitor.set_baseline_predictions("1", PredictionSample([5]))

@@ -4,11 +4,11 @@
 
 Threads predict in every way there is (one input, a time limit, many inputs, an event loop) while one version after the
 other is activated, so that models are loaded, swapped and dropped all the time. A monitor keeps what it knows of each
-version for as long as its windows reach back, so the versions are the same few and the windows are short: what it keeps
-has its full size soon. After a tenth of the predictions, and not before these windows are full, the resident memory is
-noted; at the end it may be ``MOST_GROWTH_MB`` larger and no more. The counters must say what the callers saw. Exits
-with 1 on growth, on a wrong answer, or on counters that do not balance. 20 million predictions by default; ``--quick``
-is a twentieth of that.
+version for as long as its windows reach back, so the versions are the same few, the windows short and the samples
+small: what it keeps has its full size soon. After a tenth of the predictions, and not before these windows are full,
+the resident memory is noted; at the end it may be ``MOST_GROWTH_MB`` larger and no more. The counters must say what
+the callers saw. Exits with 1 on growth, on a wrong answer, or on counters that do not balance. 20 million predictions
+by default; ``--quick`` is a twentieth of that.
 """
 
 from __future__ import annotations
@@ -139,7 +139,9 @@ def main() -> int:
     repository = InMemoryModelRepository()
     for number in range(1, VERSIONS + 1):
         repository.register(Model(number))
-    monitor = InMemoryModelMonitor(resolutions=WINDOWS)
+    monitor = InMemoryModelMonitor(
+        resolutions=WINDOWS, recent_requests=4096, sample_size=500, pending_outcomes=10_000, recent_events=1000
+    )
     server = ModelServer(
         repository,
         monitor,

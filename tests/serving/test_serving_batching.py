@@ -245,7 +245,7 @@ def test_what_is_heavier_than_a_batch_goes_alone(host: Host) -> None:
     assert model.batches == [[0], [1], [2], [3]]
 
 
-@pytest.mark.parametrize("weight", [0, -1, 1.5, None, "2", [1]], ids=repr)
+@pytest.mark.parametrize("weight", [0, -1, 1.5, None, "2", [1]])
 @pytest.mark.parametrize("is_async", [False, True])
 def test_a_nonsensical_weight_is_an_invalid_input(weight: Any, is_async: bool, host: Host) -> None:
     """What weighs nothing, or no whole number, is refused before the model and before the queue."""
@@ -460,7 +460,7 @@ def test_every_caller_gets_an_exception_of_its_own(host: Host) -> None:
     assert len({id(error) for error in [*errors, *raised]}) == 6
 
 
-@pytest.mark.parametrize("answer", [[1], [], [1, 2, 3, 4], 5, None], ids=repr)
+@pytest.mark.parametrize("answer", [[1], [], [1, 2, 3, 4], 5, None])
 @pytest.mark.parametrize("is_pure", [False, True])
 def test_a_wrong_number_of_answers_is_an_error(answer: Any, is_pure: bool, host: Host) -> None:
     """A model that answers three inputs with anything but three items fails them, and mixes no answers up."""
@@ -479,9 +479,7 @@ def test_a_wrong_number_of_answers_is_an_error(answer: Any, is_pure: bool, host:
         assert [result.error.kind for result in results] == [ErrorKind.PredictionException] * 3
 
 
-@pytest.mark.parametrize(
-    "raised", [StopIteration(), StopAsyncIteration(), TimeoutError("mine"), GeneratorExit()], ids=repr
-)
+@pytest.mark.parametrize("raised", [StopIteration(), StopAsyncIteration(), TimeoutError("mine"), GeneratorExit()])
 def test_whatever_a_batch_raises_reaches_its_callers(raised: BaseException, host: Host) -> None:
     """What a model raises in a batch fails the requests in it, whatever it is; nobody waits for ever."""
 

@@ -81,7 +81,7 @@ def test_they_are_asked_in_order(is_async: bool, host: Host) -> None:
 
 
 @both
-@pytest.mark.parametrize("raised", [LookupError("no"), StopIteration(), TimeoutError()], ids=repr)
+@pytest.mark.parametrize("raised", [LookupError("no"), StopIteration(), TimeoutError()])
 def test_when_none_can_the_first_error_stands(raised: Exception, is_async: bool, host: Host) -> None:
     """The result fails with the model's error, not with those of the fallbacks."""
 
@@ -343,7 +343,7 @@ def test_a_failure_that_was_helped_is_recorded_as_one(host: Host) -> None:
     assert (monitor.errors, monitor.predictions) == ([("PredictionException", "1")], [])
 
 
-@pytest.mark.parametrize("fallback", [0, failing, PreviousVersion, "static"], ids=repr)
+@pytest.mark.parametrize("fallback", [0, failing, PreviousVersion, "static"])
 def test_what_is_no_fallback_is_refused(fallback: Any) -> None:
     """A function must be wrapped; the message says how."""
     with pytest.raises(InvalidArgumentError, match="CallableFallback"):

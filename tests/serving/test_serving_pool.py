@@ -33,7 +33,7 @@ def test_calls_are_made_elsewhere() -> None:
     assert (name, is_daemon, ident == threading.get_ident()) == ("Ann", True, False)
 
 
-@pytest.mark.parametrize("raised", [ValueError("no"), SystemExit(3), KeyboardInterrupt()], ids=repr)
+@pytest.mark.parametrize("raised", [ValueError("no"), SystemExit(3), KeyboardInterrupt()])
 def test_whatever_a_call_raises_is_its_outcome(raised: BaseException) -> None:
     """An exception of any kind reaches who waits, and the thread goes on."""
     pool = WorkerPool(None, max_threads=1)

@@ -75,7 +75,6 @@ def test_who_names_a_version_is_not_routed(is_async: bool, repository: FullRepos
         Route(None, "a"),  # type: ignore[arg-type]  # nonsense is the point
         Route([1], "a"),  # type: ignore[arg-type]  # as above
     ],
-    ids=repr,
 )
 @both
 def test_a_router_that_is_wrong_is_passed_over(
@@ -122,7 +121,7 @@ def test_what_may_be_chosen_stays_loaded(repository: FullRepository, tallied: Ho
     assert server.statistics().loaded_models == ("1", "3")
 
 
-@pytest.mark.parametrize("pinned", [ValueError("no"), None, 3], ids=repr)
+@pytest.mark.parametrize("pinned", [ValueError("no"), None, 3])
 def test_a_router_that_cannot_tell_what_it_may_choose(pinned: Any, repository: FullRepository, tallied: Host) -> None:
     """It is counted as the router's error, and the sweep goes on without it."""
     server = tallied(repository, router=ChoosingRouter(None, pinned), cache=CachePolicy(max_loaded=2, keep_active=1))
