@@ -27,10 +27,6 @@ class _Incomparable:
 
     __hash__ = object.__hash__
 
-    @override
-    def __repr__(self) -> str:
-        return "incomparable"
-
 
 class LabelledMonitorContract(MonitorContract):
     """The method of ``LabelledMonitor``: true values that arrive late, in any order, twice, or for nothing known."""
