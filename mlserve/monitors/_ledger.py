@@ -27,7 +27,7 @@ from mlserve.monitors._keys import FOREVER, BucketKey
 from mlserve.monitors._merging import NOTHING_MERGED, NothingMerged
 from mlserve.monitors._outcomes import Pair, PendingOutcomes, pair_up
 from mlserve.monitors._recent import NO_CLASS, OTHER_CLASS, SUCCESS, RecentRequests
-from mlserve.monitors._sampling import NO_REQUESTS, THINNED_FOR, Dropped, SampledRequests, WindowSample
+from mlserve.monitors._sampling import THINNED_FOR, Dropped, SampledRequests, WindowSamples
 from mlserve.monitors._windows import Label, OutcomeSummary, TrafficSummary, class_counts
 from mlserve.records import ModelMetrics, QualityMetrics
 
@@ -92,10 +92,8 @@ class Ledger:
         self._classes: Codes[Label | None] = Codes(MOST_CLASSES, None, [None])
         self._rings: dict[int, BucketRing[TrafficSummary]] = {}
         self._totals: dict[int, TrafficSummary] = {}
-        self._samples: dict[int, WindowSample] = {}
         self.inputs: InputCounters = InputCounters(self.retention)
-        self._sample_size = sample_size
-        self._rng = np.random.default_rng(seed)
+        self._samples = WindowSamples(sample_size, np.random.default_rng(seed))
         self.thinning: dict[str, Dropped] = {}
         """Versions whose inputs are thinned, with what stands for an input that is not kept."""
         self.pending: PendingOutcomes = PendingOutcomes(pending_outcomes)
@@ -151,8 +149,7 @@ class Ledger:
 
     def sampled(self, version_id: str, start: int, now: int) -> SampledRequests:
         """A uniform sample of the requests that a version answered in (start, now]."""
-        sample = self._samples.get(self._versions.get(version_id))
-        sampled = NO_REQUESTS if sample is None else sample.between(start, now)
+        sampled = self._samples.between(self._versions.get(version_id), start, now)
         # What others saw is counted, but not in the sample.
         has_others = self.merged.has_answers(version_id, start, now)
         return attrs.evolve(sampled, is_all=False, is_uniform=False) if has_others else sampled
@@ -168,7 +165,7 @@ class Ledger:
         if self.inputs.digests.get(version_id) == bins.digest:
             return
         self.change += 1
-        is_new = self._versions.get(version_id) not in self._samples
+        is_new = not self._samples.has_seen(self._versions.get(version_id))
         self.inputs.set_bins(version_id, bins, FOREVER_AGO if is_new else self._now())
 
     def changed_traffic(self, after: int) -> list[tuple[BucketKey, TrafficSummary]]:
@@ -311,9 +308,7 @@ class Ledger:
 
     def _sample(self, codes: npt.NDArray[np.int32], block: RequestBlock) -> None:
         for code, chosen in _by_code(codes):
-            if code not in self._samples:
-                self._samples[code] = WindowSample(self._sample_size, self._rng)
-            sample = self._samples[code]
+            sample = self._samples.fed(code)
             times, inputs, outputs = block.times[chosen], block.inputs, block.outputs
             if chosen.size < len(block):
                 inputs, outputs = ([column[i] for i in chosen.tolist()] for column in (inputs, outputs))
@@ -397,8 +392,7 @@ class Ledger:
             ring.expire(now)
             ring.add(self._recent.time[positions], self._summariser(positions), now)
             self._totals[code] = self._totals.get(code, TrafficSummary()) + self._summarised(positions)
-            if code in self._samples:
-                self._samples[code].forget_before(now - microseconds(self.retention))
+            self._samples.forget_before(code, now - microseconds(self.retention))
 
     def _summariser(self, positions: npt.NDArray[np.intp]) -> Callable[[npt.NDArray[np.intp]], TrafficSummary]:
         return lambda group: self._summarised(positions[group])

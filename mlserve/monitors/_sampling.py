@@ -12,11 +12,16 @@ import attrs
 import numpy as np
 import numpy.typing as npt
 
+FOREVER_AGO = -(2**62)
+
 ONE_SECOND = 1_000_000
 """In microseconds: the shortest window whose sample should be full however many requests there are."""
 
 THINNED_FOR = 2 * ONE_SECOND
 """How long a cut is good for: after a burst, slow traffic is kept whole again, though few inputs come to say so."""
+
+MOST_SAMPLED = 32
+"""Versions whose inputs are sampled: a sample holds up to ten times its size, and versions come and go for ever."""
 
 SETTLE_FACTOR = 4
 """Inputs are first pruned when this many samples' worth have come."""
@@ -88,9 +93,10 @@ class WindowSample:
     Args:
         size: Inputs in a sample, at most.
         rng: Where priorities come from.
+        forgotten_until: The latest moment of inputs that came before and are not held, microseconds since 1970.
     """
 
-    def __init__(self, size: int, rng: np.random.Generator) -> None:
+    def __init__(self, size: int, rng: np.random.Generator, forgotten_until: int = FOREVER_AGO) -> None:
         self._size = size
         self._rng = rng
         self._time = np.empty(0, np.int64)
@@ -101,9 +107,11 @@ class WindowSample:
         self._fresh: list[tuple[Any, ...]] = []
         self._count = 0
         self._prune_at = SETTLE_FACTOR * size
-        self._oldest = -(2**62)
+        self._oldest = FOREVER_AGO
         # The latest input that was forgotten: of what came after it, nothing was.
-        self._pruned_until = -(2**62)
+        self._pruned_until = forgotten_until
+        self.latest = forgotten_until
+        """The latest moment of an input."""
         self.cut = 0.0
         """Priority below which an input need not be kept now; 0 to keep all."""
         self._has_cut = False
@@ -174,6 +182,7 @@ class WindowSample:
 
     def _measure_rate(self, times: npt.NDArray[np.int64]) -> None:
         newest = int(times.max())
+        self.latest = max(self.latest, newest)
         if self._measured_at is None:
             self._measured_at = int(times.min())
         self._arrived += int((times > self._measured_at).sum())
@@ -235,3 +244,49 @@ class WindowSample:
         self._time, self._priority, self._inputs = self._time[chosen], self._priority[chosen], self._inputs[chosen]
         self._outputs, self._confidence = self._outputs[chosen], self._confidence[chosen]
         self._count = self._time.size
+
+
+class WindowSamples:
+    """The samples of versions; bounded, whatever the number of versions.
+
+    *Thread safety*: none; the owner locks.
+
+    Args:
+        size: Inputs in a sample, at most.
+        rng: Where priorities come from.
+    """
+
+    def __init__(self, size: int, rng: np.random.Generator) -> None:
+        self._size = size
+        self._rng = rng
+        # The one that was fed last is the last.
+        self._by_code: dict[int, WindowSample] = {}
+        # Of versions whose sample was let go, the latest moment that was in it.
+        self._gone: dict[int, int] = {}
+
+    def fed(self, code: int) -> WindowSample:
+        """The sample of a version that has traffic. Of too many, the one without traffic for longest is let go."""
+        sample = self._by_code.pop(code, None)
+        if sample is None:
+            sample = WindowSample(self._size, self._rng, self._gone.pop(code, FOREVER_AGO))
+            if len(self._by_code) >= MOST_SAMPLED:
+                oldest = next(iter(self._by_code))
+                self._gone[oldest] = self._by_code.pop(oldest).latest
+        self._by_code[code] = sample
+        return sample
+
+    def has_seen(self, code: int) -> bool:
+        """Whether a version ever had traffic."""
+        return code in self._by_code or code in self._gone
+
+    def between(self, code: int, start: int, end: int) -> SampledRequests:
+        """As ``WindowSample.between``; nothing of a version whose sample was let go."""
+        sample = self._by_code.get(code)
+        if sample is not None:
+            return sample.between(start, end)
+        return attrs.evolve(NO_REQUESTS, is_all=start >= self._gone.get(code, FOREVER_AGO))
+
+    def forget_before(self, code: int, oldest: int) -> None:
+        """Let go of what happened before a moment, at the next occasion."""
+        if code in self._by_code:
+            self._by_code[code].forget_before(oldest)

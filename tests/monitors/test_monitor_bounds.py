@@ -152,3 +152,26 @@ def test_counts_stay_exact_far_beyond_every_capacity(clock):
     assert (metrics.request_count, metrics.error_count) == (55_000, 5_000)
     assert (metrics.labelled_count, metrics.accuracy) == (50_000, 0.5)
     assert monitor.get_model_metrics("1", 20 * MINUTE).labelled_count == 16_667
+
+
+def test_samples_of_versions_without_traffic_are_let_go(clock):
+    """Of ever new versions only the latest have a sample of inputs; an older one says that it has not all of them."""
+    monitor = small_monitor(clock)
+    for version in range(100):
+        for number in range(5):
+            predict(monitor, 5 * version + number, clock.now(), str(version))
+        monitor.get_recent_metrics(HOUR)
+    latest, first = (monitor.get_recent_input_distribution(name, HOUR) for name in ("99", "0"))
+    assert (len(latest.rows), latest.method) == (5, "all")
+    assert (len(first.rows), first.method, first.count) == (0, "reservoir", 5)
+
+
+def test_a_version_that_comes_back_is_sampled_again(clock):
+    """A version whose sample was let go is sampled from its next request on, and does not claim to have all."""
+    monitor = small_monitor(clock)
+    for version in range(40):
+        predict(monitor, version, clock.now(), str(version))
+        monitor.get_recent_metrics(HOUR)
+    predict(monitor, 40, clock.now(), "0")
+    sample = monitor.get_recent_input_distribution("0", HOUR)
+    assert (sample.rows.tolist(), sample.count, sample.method) == ([[40.0]], 2, "reservoir")
