@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,7 @@ from mlserve import Batching, ErrorKind, InMemoryModelMonitor, InMemoryModelRepo
 from mlserve.errors import InvalidArgumentError
 from mlserve.records import HealthState
 from mlserve.serving import _pool
+from mlserve.serving._guards import _release
 
 Host = Callable[..., Tallied]
 FOREVER_MS = 1e9
@@ -366,3 +369,17 @@ def test_turns_under_load(host: Host) -> None:
         )
 
     assert all(all_at_once(8, ask))
+
+
+@pytest.mark.parametrize("ended", ["taken", "refused", "never asked"])
+def test_a_turn_that_nobody_waits_for_any_more_is_handed_on(ended: str) -> None:
+    """A turn that comes after its caller went away is handed on, and one that never came is not made up."""
+    gate, future = threading.Semaphore(0), Future[None]()
+    if ended == "taken":
+        future.set_result(None)
+    elif ended == "refused":
+        future.set_exception(RuntimeError("too many wait"))
+    else:
+        future.cancel()
+    _release(gate, future)
+    assert gate.acquire(blocking=False) is (ended == "taken")
