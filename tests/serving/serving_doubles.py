@@ -34,6 +34,10 @@ PATIENCE = 30.0
 """Seconds that a test waits for another thread before it fails: generous, since a passing test never waits so long."""
 
 
+MOST_IDS = 100_000
+"""Prediction ids that a tally compares."""
+
+
 class Gate:
     """A place where a thread waits until the test opens it."""
 
@@ -368,54 +372,68 @@ def held(server: Any) -> int:
 
 
 class Tallied:
-    """A server whose results are counted by who gets them: what its own counters are compared with."""
+    """A server whose results are counted by who gets them: what its own counters are compared with.
+
+    It keeps no results, only the ids of the first: a long proof has millions.
+    """
 
     def __init__(self, server: ModelServer) -> None:
         self.server = server
-        self._results: list[ServingResult[Any]] = []
-        self._left: list[BaseException] = []
+        # A coroutine that is collected may be counted while its thread is counting.
+        self._lock = threading.RLock()
+        self._kinds: Counter[ErrorKind | None] = Counter()
+        self._degraded = 0
+        self._left = 0
+        self._ids: list[str] = []
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.server, name)
 
+    def _told(self, results: Sequence[ServingResult[Any]]) -> None:
+        with self._lock:
+            self._kinds.update(None if result.error is None else result.error.kind for result in results)
+            self._degraded += sum(result.degraded is not None for result in results)
+            if len(self._ids) < MOST_IDS:
+                self._ids += [result.prediction_id for result in results]
+
+    def forget(self, cancelled: int) -> None:
+        """Of requests that were made past this tally, so many were cancelled."""
+        with self._lock:
+            self._left += cancelled
+
     def predict(self, *args: Any, **kwargs: Any) -> ServingResult[Any]:
         try:
             result = self.server.predict(*args, **kwargs)
-        except BaseException as error:
-            self._left.append(error.with_traceback(None))
+        except BaseException:
+            self.forget(1)
             raise
-        self._results.append(result)
+        self._told([result])
         return result
 
     async def apredict(self, *args: Any, **kwargs: Any) -> ServingResult[Any]:
         try:
             result = await self.server.apredict(*args, **kwargs)
-        except BaseException as error:
-            self._left.append(error.with_traceback(None))
+        except BaseException:
+            self.forget(1)
             raise
-        self._results.append(result)
+        self._told([result])
         return result
 
     def predict_many(self, *args: Any, **kwargs: Any) -> list[ServingResult[Any]]:
         results = self.server.predict_many(*args, **kwargs)
-        self._results += results
+        self._told(results)
         return results
 
     async def apredict_many(self, *args: Any, **kwargs: Any) -> list[ServingResult[Any]]:
         results = await self.server.apredict_many(*args, **kwargs)
-        self._results += results
+        self._told(results)
         return results
-
-    def forget(self, cancelled: int) -> None:
-        """Of requests that were made past this tally, so many were cancelled."""
-        self._left += [KeyboardInterrupt() for _ in range(cancelled)]
 
     def check_balance(self) -> None:
         """Whatever was taken in was answered, shed or cancelled, as its callers saw it, and nothing is held."""
         until(lambda: not held(self.server))
-        results, found = self._results, self.server.statistics()
-        kinds = Counter(None if result.error is None else result.error.kind for result in results)
-        failed = len(results) - kinds[None] - kinds[ErrorKind.Overloaded]
+        found, results = self.server.statistics(), self._kinds.total()
+        shed = self._kinds[ErrorKind.Overloaded]
         counted = {
             "accepted": found.accepted,
             "answered": found.answered,
@@ -429,16 +447,16 @@ class Tallied:
             "queued": queued(self.server),
         }
         seen = {
-            "accepted": len(results) + len(self._left),
-            "answered": len(results) - kinds[ErrorKind.Overloaded],
-            "failed": failed,
-            "shed": kinds[ErrorKind.Overloaded],
-            "cancelled": len(self._left),
-            "degraded": sum(result.degraded is not None for result in results),
-            "timed out": kinds[ErrorKind.DeadlineExceeded],
+            "accepted": results + self._left,
+            "answered": results - shed,
+            "failed": results - self._kinds[None] - shed,
+            "shed": shed,
+            "cancelled": self._left,
+            "degraded": self._degraded,
+            "timed out": self._kinds[ErrorKind.DeadlineExceeded],
             "in flight": 0,
             "leases": 0,
             "queued": 0,
         }
         assert counted == seen, f"the server counted {counted}, its callers {seen}"
-        assert len({result.prediction_id for result in results}) == len(results)
+        assert len(set(self._ids)) == len(self._ids)

@@ -282,6 +282,12 @@ def test_callers_never_notice_a_bad_new_version(wrong: str, options: dict[str, A
 # ------------------------------------------------------------------------------------------------------------ swaps
 
 
+BURST = 16
+PAUSE_SECONDS = 0.02
+"""After so many requests a caller lets the others on: 68 that never do would leave the swaps no turn at the
+interpreter."""
+
+
 class Numbered(Batched):
     """Answers with its own number and the input."""
 
@@ -312,6 +318,8 @@ def swap_under_load(tallied: Host, swaps: int, threads: int, loops: int, **optio
         while not stop.is_set():
             look(server.predict((index, asked)), (index, asked))
             asked += 1
+            if not asked % BURST:
+                stop.wait(PAUSE_SECONDS)
         return asked
 
     async def aask(index: int) -> int:
@@ -323,6 +331,8 @@ def swap_under_load(tallied: Host, swaps: int, threads: int, loops: int, **optio
             ):
                 look(result, input)
             asked += 4
+            if not asked % BURST:
+                await asyncio.sleep(PAUSE_SECONDS)
         return asked
 
     calls = [InThread(ask, index) for index in range(threads)]
