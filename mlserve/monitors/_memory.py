@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import uuid
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
@@ -339,7 +339,7 @@ class InMemoryModelMonitor(
     def _after_fork(self) -> None:
         super()._after_fork()
         # The parent goes on counting under the name it has.
-        self._source = uuid.uuid4().hex
+        self._source = os.urandom(16).hex()
 
     def _set_baseline(
         self,
