@@ -12,6 +12,7 @@ import numpy as np
 from typing_extensions import override
 
 from mlserve._forking import renew_after_fork
+from mlserve.errors import InvalidArgumentError
 from mlserve.monitors._blocks import Rare
 from mlserve.monitors._copying import IMMUTABLE, Copier
 from mlserve.monitors._ledger import ROW, Ledger
@@ -104,9 +105,13 @@ class RequestBuffer(LabelledMonitor, BlockMonitor, DeferringMonitor):
         timestamp: float,
         confidences: Sequence[float | None] | None,
     ) -> None:
+        if not rows:
+            return
+        told = [None] * len(rows) if confidences is None else confidences
+        if len(told) != len(rows):
+            raise InvalidArgumentError("confidences", f"{len(told)} values", f"{len(rows)}, one for each row, or None")
         if self._thinning:
-            told = repeat(None) if confidences is None else confidences
-            for (prediction_id, input, output, took_ms, arm, key), confidence in zip(rows, told, strict=False):
+            for (prediction_id, input, output, took_ms, arm, key), confidence in zip(rows, told, strict=True):
                 self.defer_prediction(
                     prediction_id, model_version, input, output, took_ms, timestamp, confidence, arm, key
                 )
@@ -120,7 +125,7 @@ class RequestBuffer(LabelledMonitor, BlockMonitor, DeferringMonitor):
             outputs if IMMUTABLE.issuperset(map(type, outputs)) else list(map(kept, outputs)),
             latencies,
             repeat(timestamp),
-            repeat(None) if confidences is None else confidences,
+            told,
             [None if arm is None and key is None else (arm, key, None) for arm, key in zip(arms, keys, strict=True)],
         )
         # Built first: only a list is taken in at once, whatever other threads append meanwhile.

@@ -257,6 +257,9 @@ class BlockMonitor(Protocol):
                 None, the key or None. Inputs and outputs belong to the caller: copy what is kept.
             timestamp: Seconds since 1970-01-01 UTC, of all.
             confidences: In [0, 1] or None, one for each; None where no answer has one.
+
+        Raises:
+            InvalidArgumentError: Not one confidence for each row; nothing is recorded then.
         """
         ...
 

@@ -66,9 +66,12 @@ def test_a_key_of_another_length_is_refused(make, key):
 
 @pytest.mark.parametrize("length", [32, 48, 64])
 def test_a_key_may_be_as_long_as_the_block(length):
-    """Keys from the length of the hash to that of its block are taken."""
+    """Keys from the length of the hash to that of its block are taken, and what they sign verifies, nothing else."""
     key = bytes(range(length))
-    HmacVerifier({"a": key}).verify(b"data", HmacSigner("a", key).sign(b"data"))
+    signature = HmacSigner("a", key).sign(b"data")
+    assert HmacVerifier({"a": key}).verify(b"data", signature) is None
+    with pytest.raises(SignatureError):
+        HmacVerifier({"a": key}).verify(b"other", signature)
 
 
 @pytest.mark.parametrize("key_id", ["", 5, None, "a\nb"])
