@@ -5,8 +5,7 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable, Sequence
-from itertools import chain, repeat
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from typing_extensions import override
@@ -20,13 +19,23 @@ from mlserve.monitors._sampling import Thinned
 from mlserve.protocols import BlockMonitor, DeferringMonitor, LabelledMonitor
 from mlserve.records import FailureEvent, PredictionEvent
 
-FOLD_EVERY = 512
-"""Requests that wait to be counted, at most; few enough that folding them takes a fraction of a millisecond."""
+FOLD_EVERY = 1024
+"""Requests that wait to be counted, at most; few enough that folding them takes less than a millisecond."""
 
 _FOLD_AT = FOLD_EVERY * ROW
 _WAIT_AT = 64 * _FOLD_AT
 """From here on a request waits for whoever folds: many threads append faster than one of them can fold, without end."""
 _ndarray = np.ndarray
+
+
+class _Block(NamedTuple):
+    """Stands in the buffer for requests that came together.
+
+    Attributes:
+        columns: Their values, ``ROW`` lists of one length.
+    """
+
+    columns: tuple[list[Any], ...]
 
 
 class RequestBuffer(LabelledMonitor, BlockMonitor, DeferringMonitor):
@@ -47,6 +56,8 @@ class RequestBuffer(LabelledMonitor, BlockMonitor, DeferringMonitor):
         self._timestamp = timestamp
         self._block = block
         self._buffer: list[Any] = []
+        # Of those in the buffer that came in blocks; nearly, for no lock is taken to count them.
+        self._rows_in_blocks = 0
         self._outcome_buffer: list[tuple[str, Any, float]] = []
         self._copier = Copier()
         self._kept = self._copier.copy
@@ -101,37 +112,52 @@ class RequestBuffer(LabelledMonitor, BlockMonitor, DeferringMonitor):
     def record_block(
         self,
         model_version: str,
-        rows: Sequence[tuple[str, Any, Any, float, str | None, str | None]],
+        prediction_ids: Sequence[str],
+        inputs: Sequence[Any],
+        outputs: Sequence[Any],
+        processing_times_ms: Sequence[float],
         timestamp: float,
-        confidences: Sequence[float | None] | None,
+        confidences: Sequence[float | None] | None = None,
+        arms: Sequence[str | None] | None = None,
+        keys: Sequence[str | None] | None = None,
     ) -> None:
-        if not rows:
+        count = len(prediction_ids)
+        told = {"inputs": inputs, "outputs": outputs, "processing_times_ms": processing_times_ms}
+        told |= {"confidences": confidences, "arms": arms, "keys": keys}
+        for name, values in told.items():
+            if values is not None and len(values) != count:
+                raise InvalidArgumentError(name, f"{len(values)} values", f"{count}, one for each prediction")
+        if not count:
             return
-        told = [None] * len(rows) if confidences is None else confidences
-        if len(told) != len(rows):
-            raise InvalidArgumentError("confidences", f"{len(told)} values", f"{len(rows)}, one for each row, or None")
-        if self._thinning:
-            for (prediction_id, input, output, took_ms, arm, key), confidence in zip(rows, told, strict=True):
-                self.defer_prediction(
-                    prediction_id, model_version, input, output, took_ms, timestamp, confidence, arm, key
-                )
-            return
-        ids, inputs, outputs, latencies, arms, keys = zip(*rows, strict=True)
-        kept = self._kept
-        columns = (
-            ids,
-            repeat(model_version),
-            [row.copy() if type(row) is _ndarray and not row.dtype.hasobject else kept(row) for row in inputs],
-            outputs if IMMUTABLE.issuperset(map(type, outputs)) else list(map(kept, outputs)),
-            latencies,
-            repeat(timestamp),
-            told,
-            [None if arm is None and key is None else (arm, key, None) for arm, key in zip(arms, keys, strict=True)],
+        nothing = [None] * count
+        rare: list[Any] = nothing
+        if arms is not None or keys is not None:
+            pairs = zip(arms or nothing, keys or nothing, strict=True)
+            rare = [None if arm is None and key is None else (arm, key, None) for arm, key in pairs]
+        block = _Block(
+            (
+                list(prediction_ids),
+                [model_version] * count,
+                self._kept_inputs(model_version, inputs, timestamp),
+                list(outputs if IMMUTABLE.issuperset(map(type, outputs)) else map(self._kept, outputs)),
+                list(processing_times_ms),
+                [timestamp] * count,
+                nothing if confidences is None else list(confidences),
+                rare,
+            )
         )
-        # Built first: only a list is taken in at once, whatever other threads append meanwhile.
-        self._buffer.extend(list(chain.from_iterable(zip(*columns, strict=False))))
-        if len(self._buffer) >= _FOLD_AT:
+        self._rows_in_blocks += count
+        self._buffer.extend((block, None, None, None, None, None, None, None))
+        if len(self._buffer) >= _FOLD_AT or self._rows_in_blocks >= FOLD_EVERY:
             self._fold_unless_busy()
+
+    def _kept_inputs(self, model_version: str, inputs: Sequence[Any], timestamp: float) -> list[Any]:
+        kept = self._kept
+        thinning = self._thinning.get(model_version) if self._thinning else None
+        if thinning is None or timestamp >= thinning.until:
+            return [row.copy() if type(row) is _ndarray and not row.dtype.hasobject else kept(row) for row in inputs]
+        chance, cut = self._random, thinning.cut
+        return [thinning if chance() < cut else Thinned(cut, kept(row)) for row in inputs]
 
     def record_failure(self, event: FailureEvent) -> None:
         rare = Rare(event.arm, event.key, str(event.kind))
@@ -165,7 +191,8 @@ class RequestBuffer(LabelledMonitor, BlockMonitor, DeferringMonitor):
 
     def _fold_unless_busy(self) -> None:
         # A reader that holds the lock folds the next time; the request does not wait for it.
-        if self._lock.acquire(blocking=len(self._buffer) >= _WAIT_AT):
+        is_behind = len(self._buffer) >= _WAIT_AT or self._rows_in_blocks >= _WAIT_AT // ROW
+        if self._lock.acquire(blocking=is_behind):
             try:
                 self._fold()
             finally:
@@ -174,14 +201,33 @@ class RequestBuffer(LabelledMonitor, BlockMonitor, DeferringMonitor):
     def _fold(self) -> None:
         # Outcomes are taken out first: each one's prediction was appended before it, so it is in the buffer below.
         outcomes = _drained(self._outcome_buffer)
-        rows = _drained(self._buffer)
-        for start in range(0, len(rows), self._block * ROW):
-            self._ledger.fold_requests(rows[start : start + self._block * ROW])
+        self._rows_in_blocks = 0
+        columns = _columns_of(_drained(self._buffer))
+        for start in range(0, len(columns[0]), self._block):
+            self._ledger.fold_requests([column[start : start + self._block] for column in columns])
         if outcomes:
             self._ledger.fold_outcomes(outcomes)
 
     def _after_fork(self) -> None:
         self._lock = threading.RLock()
+
+
+def _columns_of(flat: list[Any]) -> list[list[Any]]:
+    """The columns of what waits, in the order in which it came."""
+    firsts = flat[::ROW]
+    if _Block not in set(map(type, firsts)):
+        return [flat[column::ROW] for column in range(ROW)]
+    columns: list[list[Any]] = [[] for _ in range(ROW)]
+    begin = 0
+    for place, first in enumerate(firsts):
+        if type(first) is _Block:
+            for number, (column, values) in enumerate(zip(columns, first.columns, strict=True)):
+                column += flat[begin * ROW + number : place * ROW : ROW]
+                column += values
+            begin = place + 1
+    for number, column in enumerate(columns):
+        column += flat[begin * ROW + number :: ROW]
+    return columns
 
 
 def _drained(buffer: list[Any]) -> list[Any]:

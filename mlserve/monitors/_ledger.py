@@ -38,8 +38,7 @@ if TYPE_CHECKING:
 
 ROW = 8
 """Values of a request as it waits to be counted: id, version, input, output, milliseconds, seconds since 1970, the
-confidence or None, and what is rare. They stand one after the other in one flat list, which takes a row at a time
-without a lock and gives whole columns as slices."""
+confidence or None, and what is rare."""
 
 MOST_VERSIONS, MOST_KINDS, MOST_CLASSES = 10_000, 256, 256
 """What is told apart; no caller can make a monitor grow by inventing names."""
@@ -239,14 +238,14 @@ class Ledger:
 
     # --------------------------------------------------------------------------------------------------- folding
 
-    def fold_requests(self, flat: list[Any]) -> None:
-        """Count requests: the values of one after the other, ``ROW`` of each. At most half of ``recent_requests``."""
-        ids, versions, inputs, outputs, latencies, seconds, sure, rare = (flat[column::ROW] for column in range(ROW))
+    def fold_requests(self, rows: Sequence[list[Any]]) -> None:
+        """Count requests, at least one: their values as ``ROW`` columns. At most half of ``recent_requests``."""
+        ids, versions, inputs, outputs, latencies, seconds, sure, rare = rows
         try:
             columns = self._columns(ids, versions, latencies, seconds, sure, rare)
         except (TypeError, ValueError, OverflowError):
             # Some value is nothing of its kind. Alone it is dropped; the others are counted.
-            self._drop_or_split(flat)
+            self._drop_or_split(rows)
             return
         latency, times, codes, kind, confidence, packed_ids = columns
         self.change += 1
@@ -293,13 +292,14 @@ class Ledger:
         codes = self._versions.all_of(versions).astype(np.int32)
         return latency, microseconds.astype(np.int64), codes, kind, confidence, packed(ids)
 
-    def _drop_or_split(self, flat: list[Any]) -> None:
-        if len(flat) == ROW:
+    def _drop_or_split(self, rows: Sequence[list[Any]]) -> None:
+        count = len(rows[0])
+        if count == 1:
             self.counts["recorded"] += 1
             self.counts["dropped"] += 1
             return
-        for start in range(0, len(flat), ROW):
-            self.fold_requests(flat[start : start + ROW])
+        for row in range(count):
+            self.fold_requests([column[row : row + 1] for column in rows])
 
     def _kinds_of(self, rare: Sequence[tuple[Any, ...] | None]) -> npt.NDArray[np.int16]:
         if not any(rare):

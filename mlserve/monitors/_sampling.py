@@ -160,7 +160,9 @@ class WindowSample:
         cuts.update(low.tolist())
         highest = max(cuts, default=0.0)
         if highest:
-            self._note_cut(int(times.max()), highest)
+            # Until the last input that was dropped, or kept by a cut: what came later in the same block is all there.
+            whole = np.array(kept, np.intp)[low == 0.0]
+            self._note_cut(int(np.delete(times, whole).max()), highest)
         return kept, low, [value.input if type(value) is Thinned else value for value in values]
 
     def forget_before(self, oldest: int) -> None:

@@ -245,21 +245,32 @@ class BlockMonitor(Protocol):
     def record_block(
         self,
         model_version: str,
-        rows: Sequence[tuple[str, Any, Any, float, str | None, str | None]],
+        prediction_ids: Sequence[str],
+        inputs: Sequence[Any],
+        outputs: Sequence[Any],
+        processing_times_ms: Sequence[float],
         timestamp: float,
-        confidences: Sequence[float | None] | None,
+        confidences: Sequence[float | None] | None = None,
+        arms: Sequence[str | None] | None = None,
+        keys: Sequence[str | None] | None = None,
     ) -> None:
         """The same as ``record_prediction`` of as many events, made together by one version.
 
+        All sequences have one item for each prediction, in the same order.
+
         Args:
             model_version: Id of the version.
-            rows: Of each prediction its id, the input, the output, the processing time in milliseconds, the arm or
-                None, the key or None. Inputs and outputs belong to the caller: copy what is kept.
+            prediction_ids: Their ids.
+            inputs: What was asked. They belong to the caller: copy what is kept.
+            outputs: What was answered; likewise.
+            processing_times_ms: Milliseconds.
             timestamp: Seconds since 1970-01-01 UTC, of all.
-            confidences: In [0, 1] or None, one for each; None where no answer has one.
+            confidences: In [0, 1] or None; None altogether where no answer has one.
+            arms: Arms of a rollout or None; None altogether where no request has one.
+            keys: Whom the requests were for or None; None altogether where no request has one.
 
         Raises:
-            InvalidArgumentError: Not one confidence for each row; nothing is recorded then.
+            InvalidArgumentError: The sequences are not of one length; nothing is recorded then.
         """
         ...
 

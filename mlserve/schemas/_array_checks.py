@@ -45,6 +45,16 @@ class ArrayCheck:
             return _nothing
         return _list_sum if len(schema.shape) == 1 and schema.shape[0] <= SHORT_ROW else _all_finite
 
+    def quick_table(self) -> Callable[[npt.NDArray[Any]], float] | None:
+        """The same of a table of inputs ``(n, n_features)``; None where only ``quick`` tells, input by input."""
+        schema, limits = self.schema, self.limits
+        if len(schema.shape) != 1 or not schema.shape[0] or (limits is not None and limits.codes):
+            return None
+        if limits is not None:
+            return limits.within_by_numpy
+        is_floating = np.dtype(schema.dtype).kind == "f"
+        return _all_finite if is_floating and not (schema.allow_missing and schema.allow_infinite) else _nothing
+
     def check(self, input: Any, warnings: list[str]) -> npt.NDArray[Any]:
         """The array for the model; adds to ``warnings`` what is unusual about it.
 

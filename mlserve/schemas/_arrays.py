@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from math import isfinite, prod
+from operator import attrgetter
 from typing import Any, final
 
 import attrs
@@ -26,6 +27,8 @@ from mlserve.schemas._limits import (
 )
 from mlserve.schemas._results import Enforcement, ValidationResult, WarningLog, to_ranges
 from mlserve.schemas._rows import NUMERIC_KINDS, numeric_array
+
+_dtype_of = attrgetter("dtype")
 
 KIND = "array"
 """How the JSON form says what it is."""
@@ -264,6 +267,35 @@ schema from data that has them.
             if type(input) is ndarray and input.dtype is dtype and input.shape == shape and isfinite(total(input)):
                 return input
             return slow(input)
+
+        return check
+
+    def table_checker(self) -> Callable[[Sequence[Any]], npt.NDArray[Any] | None] | None:
+        """A function from many inputs to the table of all ``(n, n_features)``, where a glance tells that all are valid.
+
+        It answers None where one of them must be looked at by ``checker``. None instead of a function for a schema
+        whose inputs are not one-dimensional or have categories.
+
+        *Thread safety*: the function may be called from several threads at once.
+        """
+        dtype, ndarray = np.dtype(self.dtype), np.ndarray
+        total = self._closely().quick_table()
+        if total is None:
+            return None
+        (width,) = self.shape
+
+        def check(inputs: Sequence[Any]) -> npt.NDArray[Any] | None:
+            count = len(inputs)
+            if set(map(type, inputs)) != {ndarray} or list(map(_dtype_of, inputs)).count(dtype) != count:
+                return None
+            try:
+                flat = np.concatenate(inputs)
+                if flat.ndim != 1 or list(map(len, inputs)).count(width) != count:
+                    return None
+            except ValueError:
+                return None  # arrays of different dimensions
+            table = flat.reshape(count, width)
+            return table if isfinite(total(table)) else None
 
         return check
 

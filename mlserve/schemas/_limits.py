@@ -60,7 +60,7 @@ class Limits:
     def quick(self, is_floating: bool) -> Callable[[npt.NDArray[Any]], float]:
         """A function that answers 0 where all elements are certainly within, else NaN: then one must look closer."""
         if self.low.size > SHORT_ROW:
-            return self._within_by_numpy
+            return self.within_by_numpy
         largest = _LARGEST if is_floating and not self.allow_infinite else inf
         lows = np.where(np.isnan(self.low), -largest, self.low).tolist()
         highs = np.where(np.isnan(self.high), largest, self.high).tolist()
@@ -78,11 +78,11 @@ class Limits:
 
         return within
 
-    def _within_by_numpy(self, input: npt.NDArray[Any]) -> float:
+    def within_by_numpy(self, input: npt.NDArray[Any]) -> float:
+        """0 where all elements are certainly within, else NaN; without codes also of a table, an input a row."""
         if not (self.allow_missing and self.allow_infinite) and not np.isfinite(input).all():
             return NAN
-        flat = input.ravel()
-        return NAN if self.outside(flat) or self.uncoded(flat) else 0.0
+        return NAN if self.outside(input.reshape(-1, self.low.size)) or self.uncoded(input.ravel()) else 0.0
 
 
 def to_bounds(value: Sequence[float | None] | None) -> Bounds | None:

@@ -29,7 +29,6 @@ from mlserve.serving._policy import Batching, Breaker, CachePolicy, HealthPolicy
 from mlserve.serving._recording import Recorder
 from mlserve.serving._results import Results
 from mlserve.serving._sizes import size_of
-from mlserve.serving._validation import check_by
 
 CLOSE_POLL_SECONDS = 0.005
 """How often closing looks whether the last request has ended."""
@@ -65,14 +64,14 @@ class Parts:
         """Hand out no model any more, wait for the requests under way, and let go of everything."""
         self.cache.close()
         if self.batcher is not None:
-            self.batcher.stop()  # what is queued waits for nobody any more
+            self.batcher.thread.stop()  # what is queued waits for nobody any more
         ended = threading.Event()
         give_up = time.monotonic() + timeout
         while self._is_busy() and time.monotonic() < give_up:
             ended.wait(CLOSE_POLL_SECONDS)
         self.cache.forget_all()
         if self.batcher is not None:
-            self.batcher.stop()
+            self.batcher.thread.stop()
         self.caller.loop.close()
 
     def renew(self) -> None:  # pragma: no cover  # runs in the forked child, where nothing measures
@@ -119,9 +118,8 @@ def assembled(
     monotonic = clock.monotonic
     recorder = Recorder(monitor, clock)
     caller = Caller(monotonic)
-    check = None if validator is None else check_by(validator)
     measure = None if cache.max_bytes is None else partial(size_of, measure=cache.size_of)
-    loader = Loader(repository, predictor, check, recorder, caller.call, monotonic, measure, concurrency)
+    loader = Loader(repository, predictor, validator, recorder, caller.call, monotonic, measure, concurrency)
     pinned = frozenset if router is None else router.routed_versions
     versions = VersionCache(repository, cache, loader.load, clock, pinned)
     results = Results(name, recorder, versions.failed_version, monotonic, timestamps(clock))

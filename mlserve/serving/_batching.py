@@ -1,44 +1,44 @@
 """Micro-batching: requests that are there at the same time are answered by one call of the model.
 
-Whoever finds the model free runs the next batch: a calling thread that has nobody to wait for, an event loop when all
-its callers have had their turn and the batch is short, else the batcher's own thread. A lone request is thus handed to
-nobody, and a batch never waits for more requests than are there, unless ``max_wait_ms`` says so.
+Whoever finds the model free runs the next batch: a calling thread, for itself and those who wait, or an event loop when
+all its callers have had their turn, where the batch is short; else the batcher's own thread. A lone request is thus
+handed to nobody, and a batch waits for no more requests than are there, unless ``max_wait_ms`` says so.
 """
 
 from __future__ import annotations
 
 import contextvars
-import logging
 import operator
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, final
 
 from mlserve._rendering import described
 from mlserve.errors import InvalidInputError
-from mlserve.serving._calling import AVERAGE_WEIGHT
+from mlserve.records import ServingResult
+from mlserve.serving._answering import BatchAnswers, check, interrupt
+from mlserve.serving._batch_threads import BatchThread
+from mlserve.serving._bunches import Bunch
 from mlserve.serving._lanes import Lane
 from mlserve.serving._loaded import LoadedVersion
 from mlserve.serving._policy import Batching
 from mlserve.serving._requests import Request, complete, too_late
 from mlserve.serving._results import Results
-from mlserve.serving._tables import NoTableError
-from mlserve.serving._validation import translated
+from mlserve.serving._validation import checked
 
 if TYPE_CHECKING:
     import asyncio
-
-_log = logging.getLogger(__name__)
-_get_ident = threading.get_ident
 
 PASS_BELOW_MS = 0.02
 """A model whose single call takes less is called directly: to hand a request to another thread or task and its answer
 back takes about as long."""
 
-IDLE_SECONDS = 10.0
-"""A thread without work for so long ends; the next request that needs it starts it again."""
+HAND_OVER_MS = 0.3
+"""What it costs threads to wait for each other, about: a batch that spares less than that is not worth it."""
+
+GATHER_SECONDS = 0.003
+"""A batch that a calling thread runs stays open for so long at most, while others keep coming."""
 
 
 @final
@@ -53,6 +53,10 @@ class Batcher:
         monotonic: Tells seconds.
         results: Records the answers of a batch together.
         sweep: Called when a batch ends whose model is to be dropped.
+
+    Attributes:
+        thread: Runs the batches that callers should not.
+        answers: Has the models answer.
     """
 
     def __init__(
@@ -69,31 +73,24 @@ class Batcher:
         import asyncio  # not before somebody batches: it doubles the time of an import
 
         self._running_loop = asyncio.get_running_loop
+        self._is_plain = not batching.max_wait_ms and batching.weight is None
         self._results = results
         self._sweep = sweep
-        self.batches = 0
-        """Calls of models with more than one request."""
-        self.batched = 0
-        """Requests in them."""
-        self.deaths = 0
-        """How often the thread ended by an error of its own and was started again."""
-        self.renew()
+        self.thread = BatchThread(monotonic, self._run)
+        self.answers = BatchAnswers(monotonic, results)
+        self._lock = threading.Lock()
 
     def renew(self) -> None:
         """No thread and nothing queued, as in a forked child."""
         self._lock = threading.Lock()
-        self._changed = threading.Condition(self._lock)
-        self._ready: deque[Lane] = deque()
-        self._thread: threading.Thread | None = None
-        self._has_died = False
-        self._stopped = False
-
-    # ------------------------------------------------------------------------------------------------- requests
+        self.thread.renew()
 
     def is_worth_it(self, loaded: LoadedVersion) -> bool:
         """Whether a version's requests are better queued than answered one by one, as far as was measured."""
         average = loaded.average_ms
         return loaded.adapter.call_many is not None and (average is None or average > PASS_BELOW_MS)
+
+    # -------------------------------------------------------------------------------------------------- threads
 
     def call(self, loaded: LoadedVersion, request: Request) -> Any:
         """Answer a checked request, on a thread that may wait. Its ``result`` is made, where others came with it.
@@ -103,31 +100,83 @@ class Batcher:
             Exception: What the model raised.
         """
         lane = loaded.lane or self._lane(loaded)
-        request.weight, request.queued_at = self._weight(request.checked), self._monotonic()
+        if self._batching.weight is not None:
+            request.weight = self._weight(request.checked)
+        may_lead = request.deadline is None and not self._batching.max_wait_ms
+        if may_lead:
+            single_ms = loaded.average_ms
+            pays = single_ms is None or (len(loaded.leases) - 1) * single_ms > HAND_OVER_MS
+            has_permit = (lane.is_quiet or not pays) and lane.permit.acquire(blocking=False)
+            if has_permit or not (pays or loaded.gate):
+                return self._answer_alone(lane, request, has_permit)
+        request.queued_at = self._monotonic()
         request.context = contextvars.copy_context()
-        request.done = threading.Lock()
-        request.done.acquire()
-        is_quiet = lane.last_size <= 1 and not len(lane)
+        done = request.done = threading.Lock()
+        done.acquire()
         lane.put(request)
-        # Nobody else is about: this thread serves itself, and whoever comes in the meantime waits for the next batch.
         try:
-            if is_quiet and request.deadline is None and not self._batching.max_wait_ms and lane.permit.acquire(False):
-                self._run(lane)
-            else:
-                self._wake(lane)
-            seconds = -1.0 if request.deadline is None else max(0.0, request.deadline - self._monotonic())
-            if not request.done.acquire(timeout=seconds):
-                raise too_late(request)
+            if not may_lead:
+                self.thread.wake(lane)
+            elif lane.permit.acquire(blocking=False):
+                self._lead(lane)
+            # Else whoever has the permit looks after the queue when the batch ends.
+            while not request.is_over:
+                seconds = -1.0 if request.deadline is None else max(0.0, request.deadline - self._monotonic())
+                if not done.acquire(timeout=seconds):
+                    raise too_late(request)
+                # It was let go on to run the next batch, unless somebody else does.
+                if not request.is_over and lane.permit.acquire(blocking=False):
+                    self._lead(lane)
         except BaseException:
             request.is_abandoned = True
+            self.go_on(loaded)  # it may have been its turn to see to the others
             raise
+        finally:
+            request.pass_on()
         return request.outcome()
+
+    def _answer_alone(self, lane: Lane, request: Request, has_permit: bool) -> Any:
+        """Answer on the caller's own thread, where nobody else is about, or too few to wait for each other.
+
+        Whoever comes while the permit is taken waits for the next batch. The caller holds the model.
+        """
+        loaded = lane.loaded
+        begun = self._monotonic()
+        try:
+            value = loaded.call(request.checked)
+        finally:
+            if has_permit:
+                lane.last_size = 1
+                lane.permit.release()
+            self.go_on(loaded)
+        took_ms = (self._monotonic() - begun) * 1000.0
+        loaded.learn(took_ms)
+        if lane.batch_ms is None:
+            lane.batch_ms = took_ms
+        return value
+
+    def _lead(self, lane: Lane) -> None:
+        """Run a batch on a caller's thread, for itself and others; the permit is taken.
+
+        Threads that the last batch answered may be about to ask again, and wait for the interpreter, which this one
+        has. While they keep coming the batch stays open; where nobody comes it does not wait.
+        """
+        size, full = len(lane), self._batching.max_batch_size
+        until = self._monotonic() + GATHER_SECONDS
+        while size < full and self._monotonic() < until:
+            time.sleep(0)
+            size, before = len(lane), size
+            if size == before:
+                break
+        self._run(lane)
+
+    # ----------------------------------------------------------------------------------------------- coroutines
 
     async def acall(self, loaded: LoadedVersion, request: Request) -> Any:
         """Answer a checked request for a coroutine; see ``call``."""
         import asyncio
 
-        self.queue(loaded, request)
+        self._queue(loaded, request)
         assert request.future is not None
         try:
             if request.deadline is None:
@@ -142,7 +191,101 @@ class Batcher:
             raise
         return request.outcome()
 
-    def queue(self, loaded: LoadedVersion, request: Request) -> None:
+    def enlist(
+        self, loaded: LoadedVersion, input: Any, key: str | None, started: float
+    ) -> Awaitable[ServingResult[Any] | Request]:
+        """Take in what a coroutine asks, where nothing but a batch stands before it.
+
+        Where its event loop will run the batch itself, its input is checked just before, with those of the others.
+
+        Returns:
+            Gives the result, or the request where that was answered alone or failed.
+        """
+        prediction_id = self._results.new_id()
+        lane = loaded.lane or self._lane(loaded)
+        if self._is_plain and loaded.check_table is not None and lane.is_inline(self._inline_below_ms):
+            loop = self._running_loop()
+            bunch = lane.bunches.get(loop)
+            if bunch is None:
+                bunch = lane.new_bunch(loop)
+                # In the context of this caller, who may turn out to be alone.
+                loop.call_soon(self._answer_bunch, lane, loop, bunch)
+            if len(bunch.ids) >= self._batching.max_queued and not bunch.purge():
+                return _given(_request(loaded, input, prediction_id, started, key, lane.refusal()))
+            future = loop.create_future()
+            bunch.inputs.append(input)
+            bunch.ids.append(prediction_id)
+            bunch.started.append(started)
+            bunch.keys.append(key)
+            bunch.futures.append(future)
+            return future
+        request = _request(loaded, input, prediction_id, started, key)
+        try:
+            request.checked = checked(loaded.check, input)
+            return self._queue(loaded, request)
+        except Exception as error:
+            request.error = error
+            return _given(request)
+
+    def _answer_bunch(self, lane: Lane, loop: asyncio.AbstractEventLoop, bunch: Bunch) -> None:
+        """On an event loop, when all its callers have had their turn."""
+        loaded = lane.loaded
+        if len(lane) or not lane.is_inline(self._inline_below_ms) or not lane.permit.acquire(blocking=False):
+            del lane.bunches[loop]
+            requests = bunch.requests(loaded, check)
+            complete([request for request in requests if request.error is not None], loop)
+            lane.put_all([request for request in requests if request.error is None])
+            self.go_on(loaded)
+            return
+        holds = loaded.holds
+        holds.append(self)
+        chunk = bunch.take(self._batching.max_batch_size)
+        try:
+            lane.last_size = len(chunk)
+            if len(chunk):
+                self._answer_chunk(lane, loop, chunk)
+        except BaseException:
+            complete(chunk.requests(loaded, interrupt), loop)
+            raise
+        finally:
+            holds.pop()
+            lane.permit.release()
+            if loaded.evicting:
+                self._sweep()
+            if len(bunch):
+                loop.call_soon(self._answer_bunch, lane, loop, bunch, context=contextvars.Context())
+            else:
+                del lane.bunches[loop]
+            self.go_on(loaded)
+
+    def _answer_chunk(self, lane: Lane, loop: asyncio.AbstractEventLoop, chunk: Bunch) -> None:
+        loaded = lane.loaded
+        table = None
+        if len(chunk) > 1:
+            assert loaded.check_table is not None  # else there are no bunches
+            table = loaded.check_table(chunk.inputs)
+        if table is None:
+            requests = chunk.requests(loaded, check)
+            valid = [request for request in requests if request.error is None]
+            if valid:
+                self.answers.answer(lane, valid)
+            complete(requests, loop)
+            return
+        begun, computed = self._monotonic(), time.thread_time()
+        try:
+            values = self.answers.called(loaded, table)
+        except Exception as exception:
+            requests = chunk.requests(loaded, check)
+            self.answers.answer_apart(lane, requests, exception)
+            complete(requests, loop)
+            return
+        self.answers.learn(lane, len(chunk), begun, computed)
+        results = self._results.answered(loaded, chunk.ids, chunk.inputs, chunk.started, values, keys=chunk.keys)
+        for future, result in zip(chunk.futures, results, strict=True):
+            if not future.done():  # a model might have cancelled its caller
+                future.set_result(result)
+
+    def _queue(self, loaded: LoadedVersion, request: Request) -> asyncio.Future[Any]:
         """Queue a checked request of a coroutine, whose event loop looks after it; its ``future`` tells the end.
 
         Raises:
@@ -151,23 +294,85 @@ class Batcher:
         lane = loaded.lane or self._lane(loaded)
         if self._batching.weight is not None:
             request.weight = self._weight(request.checked)
-        if self._batching.max_wait_ms:
-            request.queued_at = self._monotonic()
-        loop = self._running_loop()
-        request.future, request.thread = loop.create_future(), _get_ident()
-        request.context = contextvars.copy_context()
+        request.context, request.queued_at = contextvars.copy_context(), self._monotonic()
+        loop = request.loop = self._running_loop()
+        future = request.future = loop.create_future()
         lane.put(request)
         if self._batching.max_wait_ms:
-            self._wake(lane)
+            self.thread.wake(lane)
         elif loop not in lane.flushing:
             lane.flushing.add(loop)
             loop.call_soon(self._flush, lane, loop, context=contextvars.Context())
+        return future
+
+    def _flush(self, lane: Lane, loop: asyncio.AbstractEventLoop) -> None:
+        """On an event loop, when all its callers have had their turn."""
+        lane.flushing.discard(loop)
+        if not lane.is_inline(self._inline_below_ms):
+            self.thread.wake(lane)
+        elif lane.permit.acquire(blocking=False):
+            self._run(lane, loop)
+
+    # -------------------------------------------------------------------------------------------------- batches
+
+    def _run(self, lane: Lane, loop: asyncio.AbstractEventLoop | None = None) -> None:
+        """Run one batch, hand the permit back, and see that somebody looks after those who came meanwhile.
+
+        Args:
+            lane: The queue.
+            loop: The event loop that runs it, or None on a thread.
+        """
+        loaded = lane.loaded
+        # Whoever waits may go away; the model must stay until the call ends.
+        holds = loaded.holds
+        holds.append(self)
+        requests: Sequence[Request] = ()
+        is_over = False
+        try:
+            requests = lane.take(self._monotonic())
+            lane.last_size = len(requests)
+            if requests:
+                self.answers.answer(lane, requests)
+            is_over = True
+        finally:
+            holds.pop()
+            lane.permit.release()
+            if loaded.evicting:
+                self._sweep()
+            if not is_over:
+                for request in requests:
+                    interrupt(loaded, request)
+            complete(requests, loop)
+            self.go_on(loaded)
+
+    def go_on(self, loaded: LoadedVersion) -> None:
+        """See that somebody runs the next batch of a version for those who came while its permit was held."""
+        lane = loaded.lane
+        if lane is None or not len(lane):
+            return
+        if self._batching.max_wait_ms:
+            self.thread.wake(lane)
+            return
+        if lane.is_busy():
+            return  # again: whoever runs the next batch sees to them
+        leader = lane.leader()
+        loop = lane.only_loop() if lane.is_inline(self._inline_below_ms) else None
+        if leader is not None:
+            leader.let_go_on()
+        elif loop is None:
+            self.thread.wake(lane)
+        elif loop not in lane.flushing:
+            lane.flushing.add(loop)
+            try:
+                loop.call_soon_threadsafe(self._flush, lane, loop, context=contextvars.Context())
+            except RuntimeError:  # it was closed, and its callers with it
+                lane.flushing.discard(loop)
 
     def _weight(self, input: Any) -> int:
-        if self._batching.weight is None:
-            return 1
+        weigh = self._batching.weight
+        assert weigh is not None  # else every request weighs 1
         try:
-            weight = operator.index(self._batching.weight(input))
+            weight = operator.index(weigh(input))
         except Exception as exception:
             raise InvalidInputError(
                 f"the input cannot be weighed: {described(exception)}.",
@@ -187,164 +392,19 @@ class Batcher:
                     lane = loaded.lane = Lane(loaded, self._batching)
         return lane  # type: ignore[no-any-return]  # the slot holds any batcher's lane
 
-    # -------------------------------------------------------------------------------------------------- batches
 
-    def _flush(self, lane: Lane, loop: asyncio.AbstractEventLoop) -> None:
-        """On an event loop, when all its callers have had their turn."""
-        lane.flushing.discard(loop)
-        # A model that waits for something else shows in its single calls.
-        single_ms, batch_ms = lane.loaded.average_ms, lane.batch_ms
-        costs = None if single_ms is None or batch_ms is None else max(single_ms, batch_ms)
-        if costs is None or costs > self._inline_below_ms or not lane.permit.acquire(blocking=False):
-            self._wake(lane)
-            return
-        self._run(lane, loop)
+def _request(
+    loaded: LoadedVersion,
+    input: Any,
+    prediction_id: str,
+    started: float,
+    key: str | None,
+    error: Exception | None = None,
+) -> Request:
+    request = Request(input, prediction_id, started)
+    request.loaded, request.key, request.error = loaded, key, error
+    return request
 
-    def _run(self, lane: Lane, loop: asyncio.AbstractEventLoop | None = None) -> None:
-        """Run one batch, hand the permit back, and see to those who came meanwhile: on the loop, or on the thread."""
-        loaded = lane.loaded
-        # Whoever waits may go away; the model must stay until the call ends.
-        holds = loaded.holds
-        holds.append(self)
-        requests: list[Request] = []
-        try:
-            begun, computed = self._monotonic(), time.thread_time()
-            requests = lane.take(begun)
-            lane.last_size = len(requests)
-            if requests:
-                self._answer(loaded, requests)
-                took_ms = (self._monotonic() - begun) * 1000.0
-                self._learn(lane, len(requests), took_ms, (time.thread_time() - computed) * 1000.0)
-        finally:
-            holds.pop()
-            lane.permit.release()
-            if loaded.evicting:
-                self._sweep()
-            for request in requests:
-                if not request.is_answered:  # what went wrong is no fault of theirs, but they must not wait for ever
-                    request.error = translated(RuntimeError("the batch was interrupted"), loaded.id)
-            complete(requests)
-            if loop is None:
-                self.go_on(loaded)
-            elif len(lane):
-                lane.flushing.add(loop)
-                loop.call_soon(self._flush, lane, loop, context=contextvars.Context())
 
-    def _answer(self, loaded: LoadedVersion, requests: Sequence[Request]) -> None:
-        try:
-            if len(requests) == 1:
-                alone = requests[0]
-                assert alone.context is not None  # since it was queued
-                alone.value = alone.context.run(loaded.call, alone.checked)
-                alone.is_answered = True
-                return
-            self.batches += 1
-            self.batched += len(requests)
-            call_many = loaded.adapter.call_many
-            assert call_many is not None  # else nothing is queued
-            # In no caller's context: what one of them has set is not the others'.
-            values = contextvars.Context().run(call_many, [request.checked for request in requests])
-        except Exception as exception:
-            if len(requests) > 1 and (loaded.adapter.is_pure or isinstance(exception, NoTableError)):
-                middle = len(requests) // 2
-                self._answer(loaded, requests[:middle])
-                self._answer(loaded, requests[middle:])
-                return
-            for request in requests:
-                error = translated(exception, loaded.id)
-                request.error = error if len(requests) == 1 else error.copy()
-                request.is_answered = True
-            return
-        # Recorded together; a caller who went away meanwhile is not recorded.
-        if any(request.is_abandoned for request in requests):
-            kept = [row for row, request in enumerate(requests) if not request.is_abandoned]
-            requests, values = [requests[row] for row in kept], [values[row] for row in kept]
-        self._results.succeeded_many(requests, values)
-        for request in requests:
-            request.is_answered = True
-
-    def _learn(self, lane: Lane, size: int, took_ms: float, computed_ms: float) -> None:
-        known, loaded = lane.batch_ms, lane.loaded
-        lane.batch_ms = computed_ms if known is None else known + AVERAGE_WEIGHT * (computed_ms - known)
-        average = loaded.average_ms
-        # A single call takes no longer than a batch.
-        if average is None or size == 1 or took_ms < average:
-            loaded.average_ms = took_ms if average is None else average + AVERAGE_WEIGHT * (took_ms - average)
-
-    def go_on(self, loaded: LoadedVersion) -> None:
-        """Whoever came while a version's permit was held waits for somebody to run the next batch."""
-        lane = loaded.lane
-        if lane is not None and len(lane):
-            self._wake(lane)
-
-    # ---------------------------------------------------------------------------------------------- own thread
-
-    def _wake(self, lane: Lane) -> None:
-        with self._changed:
-            if lane not in self._ready:
-                self._ready.append(lane)
-            if self._thread is None:
-                self._start()
-            self._changed.notify()
-
-    def _start(self) -> None:
-        self._stopped = self._has_died = False
-        self._thread = threading.Thread(target=self._serve, name="mlserve-batcher", daemon=True)
-        self._thread.start()
-
-    def ensure_alive(self) -> bool:
-        """Whether the thread is alive or was never needed; one that died is started again."""
-        with self._changed:
-            is_dead = self._has_died
-            if is_dead:
-                self._start()
-            return not is_dead
-
-    def stop(self) -> None:
-        """Let the thread end when nothing is queued any more; a later request starts it again."""
-        with self._changed:
-            self._stopped = True
-            self._changed.notify()
-
-    def _serve(self) -> None:
-        try:
-            while self._serve_next():
-                pass
-        except BaseException:
-            _log.exception("the batcher's thread ended by an error; it is started again when it is needed")
-            with self._changed:
-                self._thread, self._has_died = None, True
-                self.deaths += 1
-                if self._ready:
-                    self._start()
-
-    def _serve_next(self) -> bool:
-        """Run the next batch of the lane that has waited longest; false when the thread should end."""
-        with self._changed:
-            while True:
-                now = self._monotonic()
-                lane, pause = self._next_lane(now)
-                if lane is not None:
-                    break
-                is_idle = not self._ready
-                if (is_idle and self._stopped) or not (self._changed.wait(pause) or self._ready):
-                    # From now on nobody may believe that it serves them.
-                    self._thread = None
-                    return False
-        self._run(lane)
-        return True
-
-    def _next_lane(self, now: float) -> tuple[Lane | None, float]:
-        """A lane whose batch is due, its permit taken; else how long none will be."""
-        pause = IDLE_SECONDS
-        for lane in list(self._ready):
-            due = lane.due(now)
-            if due > now and not self._stopped:
-                pause = min(pause, due - now)
-                continue
-            # To the end of the line, if it comes back: no version keeps the others waiting.
-            self._ready.remove(lane)
-            # Where a batch is running, whoever runs it looks after the queue when it ends.
-            if len(lane) and lane.permit.acquire(blocking=False):
-                return lane, 0.0
-        return None, pause
+async def _given(request: Request) -> Request:
+    return request

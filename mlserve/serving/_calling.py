@@ -10,9 +10,6 @@ from mlserve.serving._loaded import LoadedVersion
 from mlserve.serving._loops import OwnLoop
 from mlserve.serving._validation import checked
 
-AVERAGE_WEIGHT = 0.1
-"""Weight of the newest call in the moving average that decides whether an awaiting caller's model runs inline."""
-
 
 @final
 class Caller:
@@ -53,6 +50,5 @@ class Caller:
             value = call()
         except StopIteration as error:  # a future cannot carry it: the caller would wait for ever
             raise RuntimeError("the model raised StopIteration") from error
-        took_ms, average = (self._monotonic() - begun) * 1000.0, loaded.average_ms
-        loaded.average_ms = took_ms if average is None else average + AVERAGE_WEIGHT * (took_ms - average)
+        loaded.learn((self._monotonic() - begun) * 1000.0)
         return value

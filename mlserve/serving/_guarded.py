@@ -73,6 +73,11 @@ class GuardedPath:
         prediction_id: str | None = None,
     ) -> ServingResult[Any]:
         """As ``ModelServer.predict``; a request that was counted already brings its id."""
+        batcher = self.express_batcher
+        if batcher is not None and version is None and timeout_ms is None:
+            loaded = self.guards.current()
+            if loaded is not None and batcher.is_worth_it(loaded):
+                return self._express(batcher, input, loaded, key, prediction_id)
         request = self._request(input, version, key, timeout_ms, prediction_id)
         try:
             self.guards.admit(request)
@@ -111,33 +116,33 @@ class GuardedPath:
         finally:
             self.guards.let_go(request)
 
-    async def express(
-        self, batcher: Batcher, input: Any, loaded: LoadedVersion, key: str | None, started: float
+    def _express(
+        self, batcher: Batcher, input: Any, loaded: LoadedVersion, key: str | None, prediction_id: str | None
     ) -> ServingResult[Any]:
-        """The way of a request that nothing but a batch stands before: shorter, because all of them take it at once."""
-        request = Request(input, self._results.new_id(), started)
+        """The way of a request that nothing but a batch stands before."""
+        request = self._request(input, None, key, None, prediction_id)
         request.loaded = loaded
-        if key is not None:
-            request.key = key
         leases = loaded.leases
         leases.append(request.prediction_id)
         try:
-            check = loaded.check
-            request.checked = check(input) if check is not None else checked(None, input)
-            batcher.queue(loaded, request)
-            await request.future  # type: ignore[misc]  # it has one now
-            result = request.result
-            return result if result is not None else self._succeeded(request, request.outcome())
-        except Exception as error:
-            return self.failed(request, error)
+            try:
+                request.checked = checked(loaded.check, input)
+                return self._succeeded(request, batcher.call(loaded, request))
+            except Exception as error:
+                return self.failed(request, error)
         except BaseException:
-            request.is_abandoned = True
             self._results.cancelled.next()
             raise
         finally:
             leases.pop()
-            if loaded.evicting:
-                self.guards.sweep_if_evicting(loaded)
+            self.guards.sweep_if_evicting(loaded)
+
+    def settled(self, request: Request) -> ServingResult[Any]:
+        """The result of a request that a batch has answered alone, or failed."""
+        try:
+            return self._succeeded(request, request.outcome())
+        except Exception as error:
+            return self.failed(request, error)
 
     def _request(
         self,

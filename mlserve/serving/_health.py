@@ -152,10 +152,10 @@ def _check_breaker(loaded: LoadedVersion) -> list[HealthCheck]:
 
 
 def _check_batcher(batcher: Batcher) -> HealthCheck:
-    if batcher.ensure_alive():
-        return HealthCheck("batcher", CheckStatus.PASS, f"{batcher.deaths} restarts")
+    if batcher.thread.ensure_alive():
+        return HealthCheck("batcher", CheckStatus.PASS, f"{batcher.thread.deaths} restarts")
     return HealthCheck(
-        "batcher", CheckStatus.WARN, f"the batcher's thread had died and was started again ({batcher.deaths})"
+        "batcher", CheckStatus.WARN, f"the batcher's thread had died and was started again ({batcher.thread.deaths})"
     )
 
 

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from typing import Any, final
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, final
 
 from mlserve.errors import OverloadedError
+from mlserve.serving._bunches import Bunch
 from mlserve.serving._loaded import LoadedVersion
 from mlserve.serving._policy import Batching
 from mlserve.serving._requests import Request, complete, too_late
+
+if TYPE_CHECKING:
+    import asyncio
 
 
 @final
@@ -25,10 +30,14 @@ class Lane:
 
     def __init__(self, loaded: LoadedVersion, batching: Batching) -> None:
         self.loaded = loaded
-        self.permit: threading.Semaphore = loaded.gate if loaded.gate is not None else threading.Semaphore(1)
+        self.permit: threading.Semaphore | threading.Lock = loaded.gate if loaded.gate is not None else threading.Lock()
         """Taken for a batch. Where calls at once are limited it is the turn that every call takes."""
+        self.is_busy: Callable[[], bool] = getattr(self.permit, "locked", _unknown)
+        """Whether the permit is taken, as far as it can tell; a semaphore cannot."""
         self.flushing: set[Any] = set()
         """Event loops that will look after the queue when their callers have had their turn."""
+        self.bunches: dict[asyncio.AbstractEventLoop, Bunch] = {}
+        """What event loops will answer themselves when their callers have had their turn."""
         self.batch_ms: float | None = None
         """How long a thread computes for a batch, whatever its size; a moving average. Without what it waits: most of
         that is for the interpreter, which an event loop that runs the batch itself would not have to wait for."""
@@ -42,6 +51,29 @@ class Lane:
     def __len__(self) -> int:
         return len(self._queue)
 
+    @property
+    def is_quiet(self) -> bool:
+        """Whether nobody waits, and nobody came with the last request."""
+        return self.last_size <= 1 and not self._queue
+
+    def is_inline(self, below_ms: float) -> bool:
+        """Whether an event loop may run a batch itself: it is known to be short."""
+        # A model that waits for something else shows in its single calls.
+        single_ms, batch_ms = self.loaded.average_ms, self.batch_ms
+        return single_ms is not None and batch_ms is not None and single_ms <= below_ms and batch_ms <= below_ms
+
+    def leader(self) -> Request | None:
+        """The oldest request whose caller may run a batch, as it waits on a thread for as long as it takes."""
+        for request in list(self._queue):
+            if request.done is not None and request.deadline is None and not request.is_abandoned:
+                return request
+        return None
+
+    def only_loop(self) -> asyncio.AbstractEventLoop | None:
+        """The event loop of the oldest request, where no thread waits: event loops may be busy with something else."""
+        futures = [request.future for request in list(self._queue)]
+        return None if not futures or futures[0] is None or None in futures else futures[0].get_loop()
+
     def put(self, request: Request) -> None:
         """Queue a request.
 
@@ -49,42 +81,69 @@ class Lane:
             OverloadedError: Too many are queued.
         """
         if len(self._queue) >= self._batching.max_queued and not self._purge():
-            raise OverloadedError(
-                f"{self._batching.max_queued} requests already wait for version {self.loaded.id}.",
-                hint="Retry later; Batching(max_queued=) is the limit.",
-                version_id=self.loaded.id,
-            )
+            raise self.refusal()
         self._queue.append(request)
+
+    def put_all(self, requests: Sequence[Request]) -> None:
+        """Queue requests that were queued elsewhere, whatever their number."""
+        self._queue.extend(requests)
+
+    def refusal(self) -> OverloadedError:
+        """The error of a request that finds too many queued."""
+        return OverloadedError(
+            f"{self._batching.max_queued} requests already wait for version {self.loaded.id}.",
+            hint="Retry later; Batching(max_queued=) is the limit.",
+            version_id=self.loaded.id,
+        )
+
+    def new_bunch(self, loop: asyncio.AbstractEventLoop) -> Bunch:
+        """An empty bunch for an event loop that has none, in place of those of closed ones."""
+        for other in list(self.bunches):
+            if other.is_closed():
+                self.bunches.pop(other, None)
+        bunch = self.bunches[loop] = Bunch()
+        return bunch
 
     def _purge(self) -> int:
         """Take out those nobody waits for any more; tells how many."""
         with self._taking:
-            gone = [request for request in list(self._queue) if request.is_abandoned]
+            gone = [request for request in list(self._queue) if request.is_gone]
             for request in gone:
                 self._queue.remove(request)
         return len(gone)
 
     def take(self, now: float) -> list[Request]:
         """The next batch: the oldest requests that fit, less those nobody waits for any more."""
-        taken: list[Request] = []
-        room = self._batching.max_batch_size
-        late: list[Request] = []
-        queue = self._queue
+        queue, size = self._queue, self._batching.max_batch_size
         with self._taking:
-            while queue:
-                request = queue[0]
-                if request.is_abandoned:
-                    queue.popleft()
-                elif request.deadline is not None and now >= request.deadline:
-                    late.append(queue.popleft())
-                    request.error = too_late(request)
-                elif request.weight <= room or not taken:
-                    room -= request.weight
-                    taken.append(queue.popleft())
-                else:
-                    break  # it stays at the front, for the next batch
-        if late:
-            complete(late)
+            if self._batching.weight is not None:
+                taken = self._fitting(size)
+            else:
+                taken = [queue.popleft() for _ in range(min(size, len(queue)))]
+        odd = [
+            request
+            for request in taken
+            if request.deadline is not None
+            or request.is_abandoned
+            or (request.future is not None and request.future.cancelled())  # is_gone, without its call
+        ]
+        if not odd:
+            return taken
+        late = [request for request in odd if request.deadline is not None and now >= request.deadline]
+        for request in late:
+            request.error = too_late(request)
+        complete([request for request in late if not request.is_gone])
+        return [request for request in taken if request.error is None and not request.is_gone]
+
+    def _fitting(self, room: int) -> list[Request]:
+        taken: list[Request] = []
+        queue = self._queue
+        while queue:
+            request = queue[0]
+            if request.weight > room and taken:
+                break  # it stays at the front, for the next batch
+            room -= request.weight
+            taken.append(queue.popleft())
         return taken
 
     def due(self, now: float) -> float:
@@ -95,3 +154,7 @@ class Lane:
         if not waiting or sum(request.weight for request in waiting) >= self._batching.max_batch_size:
             return now
         return waiting[0].queued_at + self._batching.max_wait_ms / 1000.0
+
+
+def _unknown() -> bool:
+    return False

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import attrs
 
 from mlserve.records import ModelVersion
 from mlserve.serving._adapters import Adapter
+
+AVERAGE_WEIGHT = 0.1
+"""Weight of the newest call in the moving average that decides whether an awaiting caller's model runs inline."""
 
 
 class LoadedVersion:
@@ -19,8 +22,8 @@ class LoadedVersion:
     """
 
     __slots__ = (
-        "adapter", "average_ms", "breaker", "call", "check", "concurrency", "evicting", "example", "gate",
-        "has_confidence", "holds", "id", "is_async", "is_proven", "lane", "leases", "size_bytes", "validated",
+        "adapter", "average_ms", "breaker", "call", "check", "check_table", "concurrency", "evicting", "example",
+        "gate", "has_confidence", "holds", "id", "is_async", "is_proven", "lane", "leases", "size_bytes", "validated",
         "version",
     )  # fmt: skip
 
@@ -34,6 +37,8 @@ class LoadedVersion:
         self.has_confidence = adapter.has_confidence
         self.is_async = adapter.is_async
         self.check = check
+        self.check_table: Callable[[Sequence[Any]], Any] | None = None
+        """From many inputs to the table that the model is given; answers None where ``check`` must look at each."""
         self.validated = validated
         self.example = example
         self.leases: list[str] = []
@@ -60,6 +65,11 @@ class LoadedVersion:
         self.leases, self.holds = [], []
         self.lane = self.breaker = None
         self.limit(self.concurrency)
+
+    def learn(self, took_ms: float) -> None:
+        """A single call took so long."""
+        average = self.average_ms
+        self.average_ms = took_ms if average is None else average + AVERAGE_WEIGHT * (took_ms - average)
 
     def limit(self, concurrency: int | None) -> None:
         """Make so many calls at once the most."""

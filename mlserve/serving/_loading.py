@@ -15,7 +15,7 @@ from mlserve.serving._dispatch import adapt
 from mlserve.serving._health import synthetic_example
 from mlserve.serving._loaded import LoadedVersion
 from mlserve.serving._recording import Recorder
-from mlserve.serving._validation import Check, check_of_version
+from mlserve.serving._validation import Check, check_by, check_of_version, table_check_of
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -25,7 +25,7 @@ class Loader:
     Attributes:
         repository: Where versions come from.
         predictor: The server's, or None.
-        check: The check of the server's own validator, or None for that of the version's schema.
+        validator: The server's own, or None for the version's schema.
         recorder: Takes a version's baseline to the monitor.
         call: Calls a loaded version with an input, unrecorded; raises what goes wrong.
         monotonic: Tells seconds.
@@ -35,12 +35,17 @@ class Loader:
 
     repository: ModelRepository[Any]
     predictor: Callable[[Any, Any], Any] | None
-    check: Check | None
+    validator: Any
     recorder: Recorder
     call: Callable[[LoadedVersion, Any], object]
     monotonic: Callable[[], float]
     size_of: Callable[[Any], int] | None = None
     concurrency: int | None = None
+    check: Check | None = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        check = None if self.validator is None else check_by(self.validator)
+        object.__setattr__(self, "check", check)
 
     def load(self, version: ModelVersion) -> LoadedVersion:
         """Everything a request needs of a version. Slow; may raise anything."""
@@ -58,6 +63,7 @@ class Loader:
             validated=self.check is not None or schema is not None,
             example=synthetic_example(example, schema, model),
         )
+        loaded.check_table = table_check_of(self.validator, schema, adapter)
         loaded.limit(self.concurrency)
         if self.size_of is not None:
             loaded.size_bytes = self.size_of(model)

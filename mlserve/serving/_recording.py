@@ -6,8 +6,7 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from itertools import repeat
-from typing import TYPE_CHECKING, Any, final
+from typing import Any, final
 
 from mlserve.clocks import Clock, timestamps
 from mlserve.errors import MissingCapabilityError
@@ -21,9 +20,6 @@ from mlserve.protocols import (
     PredictionMonitor,
 )
 from mlserve.records import Baseline, FailureEvent, PredictionEvent
-
-if TYPE_CHECKING:
-    from mlserve.serving._requests import Request
 
 _log = logging.getLogger(__name__)
 
@@ -78,24 +74,30 @@ class Recorder:
 
     def block(
         self,
-        requests: Sequence[Request],
         model_version: str,
+        ids: Sequence[str],
+        inputs: Sequence[Any],
         outputs: Sequence[Any],
+        times_ms: Sequence[float],
         timestamp: float,
         confidences: Sequence[float | None] | None,
+        arms: Sequence[str | None] | None,
+        keys: Sequence[str | None] | None,
     ) -> None:
-        """Record requests that were answered together; their results are made. May raise."""
-        rows = [
-            (request.prediction_id, request.input, output, request.result.processing_time_ms, request.arm, request.key)  # type: ignore[union-attr]  # made
-            for request, output in zip(requests, outputs, strict=True)
-        ]
+        """Record predictions that were made together, as ``BlockMonitor.record_block`` does. May raise."""
+        nothing = [None] * len(ids)
+        arms = nothing if arms is None else arms
+        keys = nothing if keys is None else keys
         if isinstance(self._monitor, BlockMonitor):
-            self._monitor.record_block(model_version, rows, timestamp, confidences)
+            self._monitor.record_block(
+                model_version, ids, inputs, outputs, times_ms, timestamp, confidences,
+                None if arms.count(None) == len(arms) else arms, None if keys.count(None) == len(keys) else keys,
+            )  # fmt: skip
             return
-        for (prediction_id, input, output, took_ms, arm, key), confidence in zip(
-            rows, confidences or repeat(None), strict=False
+        for name, input, output, took_ms, confidence, arm, key in zip(
+            ids, inputs, outputs, times_ms, confidences or nothing, arms, keys, strict=True
         ):
-            self.prediction(prediction_id, model_version, input, output, took_ms, timestamp, confidence, arm, key)
+            self.prediction(name, model_version, input, output, took_ms, timestamp, confidence, arm, key)
 
     def failure(
         self,

@@ -39,9 +39,11 @@ class Request:
         is_abandoned: Whether its caller went away.
         result: What it came to, where that was made together with others'.
         context: The caller's, in which the model answers this request where it answers it alone.
+        is_over: Whether a caller that waits on a thread has its answer.
         done: Released when a caller that waits on a thread may go on.
-        future: Done when a caller that awaits may go on.
-        thread: Where that future's event loop runs.
+        follower: The request whose caller this one's lets go on when it does itself.
+        future: Done when a caller that awaits may go on: with the result where that is made, else with the request.
+        loop: Whose future it is.
         home: Where coroutines run for a caller who awaits many answers.
     """
 
@@ -60,9 +62,11 @@ class Request:
     is_abandoned = False
     result: ServingResult[Any] | None = None
     context: contextvars.Context | None = None
+    is_over = False
     done: threading.Lock | None = None
-    future: asyncio.Future[None] | None = None
-    thread = 0
+    follower: Request | None = None
+    future: asyncio.Future[Any] | None = None
+    loop: asyncio.AbstractEventLoop | None = None
     home: Home | None = None
 
     def __init__(self, input: Any, prediction_id: str, started: float) -> None:
@@ -76,39 +80,81 @@ class Request:
             raise self.error
         return self.value
 
-    def tell(self) -> None:
-        """Let the caller go on."""
-        future, done = self.future, self.done
-        if future is None:
-            assert done is not None  # it waits in one of two ways
-            done.release()
-        elif not future.done():  # its caller may have been cancelled
-            try:
-                future.set_result(None)
-            except RuntimeError:
-                return  # its loop was closed on this very thread, and its caller with it
+    @property
+    def is_gone(self) -> bool:
+        """Whether nobody waits for it any more."""
+        future = self.future
+        return self.is_abandoned or (future is not None and future.cancelled())
+
+    def pass_on(self) -> None:
+        """Let the caller go on who waits for this one."""
+        follower, self.follower = self.follower, None
+        if follower is not None:
+            follower.let_go_on()
+
+    def let_go_on(self) -> None:
+        """Let a caller go on that waits on a thread: to its answer, or to run the next batch."""
+        assert self.done is not None  # it waits on a thread
+        try:
+            self.done.release()
+        except RuntimeError:
+            return  # it was let go on already, and will see for what
 
 
-def complete(requests: Sequence[Request]) -> None:
-    """Let callers go on: threads at once, coroutines by one call for each event loop."""
+AT_ONCE = 4
+"""Waiting threads that a batch wakes itself; each wakes another. All at once they would only fight for the interpreter,
+which one of them can have at a time."""
+
+
+def complete(requests: Sequence[Request], here: asyncio.AbstractEventLoop | None = None) -> None:
+    """Let callers go on: threads a few at once, coroutines by one call for each event loop.
+
+    Args:
+        requests: Whose callers.
+        here: The event loop that runs this, or None on a thread.
+    """
     elsewhere: dict[Any, list[Request]] = {}
-    here = threading.get_ident()
+    waiting: list[Request] = []
     for request in requests:
-        future = request.future
-        if future is None or request.thread == here:
-            request.tell()
+        loop = request.loop
+        if loop is None:
+            waiting.append(request)
+        elif loop is here:
+            _tell(request)
         else:
-            elsewhere.setdefault(future.get_loop(), []).append(request)
+            elsewhere.setdefault(loop, []).append(request)
     for loop, awaited in elsewhere.items():
         try:
             loop.call_soon_threadsafe(_tell_all, awaited)
         except RuntimeError:
             continue  # the loop was closed, and its callers with it
+    if waiting:
+        _wake(waiting)
+
+
+def _wake(waiting: Sequence[Request]) -> None:
+    # One with a deadline may be gone before its turn to wake others comes.
+    lined_up = [request for request in waiting if request.deadline is None]
+    for request, follower in zip(lined_up, lined_up[AT_ONCE:], strict=False):
+        request.follower = follower
+    for request in waiting:
+        request.is_over = True
+        if request.is_abandoned:
+            request.pass_on()
+    for request in lined_up[:AT_ONCE] + [request for request in waiting if request.deadline is not None]:
+        request.let_go_on()
+
+
+def _tell(request: Request) -> None:
+    future, result = request.future, request.result
+    assert future is not None  # its caller awaits
+    if not future.done():  # its caller may have been cancelled
+        future.set_result(request if result is None else result)
 
 
 def _tell_all(requests: Sequence[Request]) -> None:
     for request in requests:
-        request.tell()
+        _tell(request)
 
 
 def too_late(request: Request) -> DeadlineExceededError:

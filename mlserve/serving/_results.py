@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Sequence
+from itertools import repeat
 from typing import Any, final
 
 from mlserve._counting import Tally
@@ -93,21 +94,46 @@ class Results:
             return []
         loaded = requests[0].loaded
         assert loaded is not None
+        results = self.answered(
+            loaded,
+            [request.prediction_id for request in requests],
+            [request.input for request in requests],
+            [request.started for request in requests],
+            values,
+            [request.arm for request in requests],
+            [request.key for request in requests],
+        )
+        for request, result in zip(requests, results, strict=True):
+            request.result = result
+        return results
+
+    def answered(
+        self,
+        loaded: LoadedVersion,
+        ids: Sequence[str],
+        inputs: Sequence[Any],
+        started: Sequence[float],
+        values: Sequence[Any],
+        arms: Sequence[str | None] | None = None,
+        keys: Sequence[str | None] | None = None,
+    ) -> list[ServingResult[Any]]:
+        """The same of requests that come as columns."""
         now, version = self._monotonic(), loaded.version
         answers, confidences = zip(*values, strict=True) if loaded.has_confidence else (values, None)
         results: list[Any] = []
-        for request, value in zip(requests, answers, strict=True):
+        times_ms = [(now - begun) * 1000.0 for begun in started]
+        for value, prediction_id, took_ms, arm in zip(
+            answers, ids, times_ms, repeat(None) if arms is None else arms, strict=False
+        ):
             # As in ``ModelServer.predict``: what build_result does, without its call.
             result: Any = _blank(DraftResult)
-            result.success, result.value, result.error = True, value, None
-            result.version, result.prediction_id = version, request.prediction_id
-            result.processing_time_ms = (now - request.started) * 1000.0
-            result.arm, result.degraded = request.arm, None
+            result.success, result.value, result.error, result.version = True, value, None, version
+            result.processing_time_ms, result.prediction_id = took_ms, prediction_id
+            result.arm, result.degraded = arm, None
             result.__class__ = ServingResult
-            request.result = result
             results.append(result)
         try:
-            self._recorder.block(requests, loaded.id, answers, self._timestamp(), confidences)
+            self._recorder.block(loaded.id, ids, inputs, answers, times_ms, self._timestamp(), confidences, arms, keys)
         except Exception as error:
             self._recorder.failed(error)
         return results

@@ -31,6 +31,9 @@ TOut = TypeVar("TOut", default=Any)
 
 _blank = object.__new__
 
+_BATCHED = "batched"
+"""The lease of a request that waits for its batch."""
+
 
 @final
 class ModelServer(PredictionService[TIn, TOut], Generic[TModel, TIn, TOut]):
@@ -248,7 +251,19 @@ class ModelServer(PredictionService[TIn, TOut], Generic[TModel, TIn, TOut]):
                 and started < current.expires
                 and batcher.is_worth_it(current.loaded)
             ):
-                return await self._guarded.express(batcher, input, current.loaded, key, started)
+                loaded = current.loaded
+                leases = loaded.leases
+                leases.append(_BATCHED)
+                try:
+                    found = await batcher.enlist(loaded, input, key, started)
+                    return found if type(found) is ServingResult else self._guarded.settled(found)
+                except BaseException:
+                    self._results.cancelled.next()
+                    raise
+                finally:
+                    leases.pop()
+                    if loaded.evicting:
+                        self._cache.sweep()
         return await self._guarded.apredict(input, version, key, timeout_ms)
 
     def predict_many(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mlserve._rendering import described
@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 
 Check = Callable[[Any], Any]
 """From an input to what the model is given; raises ``InvalidInputError``."""
+
+
+TableCheck = Callable[[Sequence[Any]], Any]
+"""From many inputs to the table that the model is given; None where each must be checked by itself."""
 
 
 def checked(check: Check | None, input: Any) -> Any:
@@ -71,6 +75,20 @@ def check_of_version(own: Check | None, schema: Schema | None, adapter: Adapter)
     if adapter.takes_frames or (own is None and isinstance(schema, ArraySchema)):
         return check
     return checked_as_row(check)
+
+
+def table_check_of(validator: Any, schema: Schema | None, adapter: Adapter) -> TableCheck | None:
+    """The check of many inputs at once that agrees with ``check_of_version``, where there is one.
+
+    Args:
+        validator: The server's, which goes before the version's schema; or None.
+        schema: What the version says of its inputs, or None.
+        adapter: How the model is called.
+    """
+    by = schema if validator is None else validator
+    if adapter.takes_rows and not adapter.takes_frames and isinstance(by, ArraySchema):
+        return by.table_checker()
+    return None
 
 
 def check_by(validator: Any) -> Check:

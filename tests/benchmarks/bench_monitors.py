@@ -59,7 +59,7 @@ def recording(calls: int, rounds: int) -> dict[str, float]:
     now = clock.now().timestamp()
     ids = [f"p{number}" for number in range(calls)]
     events = [PredictionEvent(name, "1", row, 1, 0.5, clock.now(), 0.9) for name in ids]
-    rows = [(name, row, 1, 0.5, None, None) for name in ids]
+    inputs, outputs, took_ms, sure = [row] * 512, [1] * 512, [0.5] * 512, [0.9] * 512
 
     def deferred(monitor: InMemoryModelMonitor) -> Callable[[int], None]:
         def run(n: int) -> None:
@@ -77,7 +77,9 @@ def recording(calls: int, rounds: int) -> dict[str, float]:
     def blocks(n: int) -> None:
         for start in range(0, n, 512):
             size = min(512, n - start)
-            plain.record_block("1", rows[start : start + size], now, [0.9] * size)
+            plain.record_block(
+                "1", ids[start : start + size], inputs[:size], outputs[:size], took_ms[:size], now, sure[:size]
+            )
 
     def labelled(n: int) -> None:
         for _ in range(n):
@@ -131,20 +133,20 @@ def memory(features: int, versions: int) -> dict[str, float]:
 
 
 def reading(rate: int, rounds: int) -> dict[str, float]:
-    """Milliseconds to read an hour's window while so many requests come a second; an hour of it was recorded."""
+    """Milliseconds to read an hour's window when so many requests came in each of its seconds."""
     clock = ManualClock()
     monitor = InMemoryModelMonitor(clock=clock)
     rng = np.random.default_rng(0)
     row = rng.normal(size=N_FEATURES)
-    seconds = min(3600, max(60, 4_000_000 // rate))
     latencies = rng.exponential(2.0, size=1024).tolist()
-    for second in range(seconds):
-        clock.advance(timedelta(seconds=3600 / seconds))
+    inputs, outputs = [row] * 1024, [1] * 1024
+    for second in range(3600):
+        clock.advance(timedelta(seconds=1))
         now = clock.now().timestamp()
         for start in range(0, rate, 1024):
             size = min(1024, rate - start)
-            rows = [(f"{second}-{start + i}", row, 1, latencies[i], None, None) for i in range(size)]
-            monitor.record_block("1", rows, now, None)
+            ids = [f"{second}-{start + number}" for number in range(size)]
+            monitor.record_block("1", ids, inputs[:size], outputs[:size], latencies[:size], now)
     times = []
     for _ in range(rounds):
         begun = time.perf_counter()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,19 +21,26 @@ def clock() -> ManualClock:
     return ManualClock()
 
 
-def rows_of(count: int) -> list[tuple]:
-    return [
-        (f"p{number}", np.array([float(number)]), number % 3, 1.0 + number, "arm" if number % 2 else None, None)
-        for number in range(count)
-    ]
+def columns_of(count: int) -> dict[str, list[Any]]:
+    return {
+        "prediction_ids": [f"p{number}" for number in range(count)],
+        "inputs": [np.array([float(number)]) for number in range(count)],
+        "outputs": [number % 3 for number in range(count)],
+        "processing_times_ms": [1.0 + number for number in range(count)],
+        "arms": ["arm" if number % 2 else None for number in range(count)],
+        "keys": [None] * count,
+    }
 
 
 @pytest.mark.parametrize("confidences", [None, [0.5, None, 0.75, 1.0, None]], ids=["none", "some"])
 def test_a_block_is_its_predictions(clock, confidences):
     """A block gives the same metrics, events and inputs as its predictions recorded one after the other."""
     together, single, now = small_monitor(clock), small_monitor(clock), clock.now().timestamp()
-    together.record_block("1", rows_of(5), now, confidences)
-    for (name, row, output, took_ms, arm, key), sure in zip(rows_of(5), confidences or [None] * 5, strict=True):
+    columns = columns_of(5)
+    together.record_block("1", **columns, timestamp=now, confidences=confidences)
+    for (name, row, output, took_ms, arm, key), sure in zip(
+        zip(*columns.values(), strict=True), confidences or [None] * 5, strict=True
+    ):
         single.defer_prediction(name, "1", row, output, took_ms, now, sure, arm, key)
     told = [
         [(e.prediction_id, e.output, e.processing_time_ms, e.confidence, e.arm) for e in monitor.events().events]
@@ -45,23 +53,45 @@ def test_a_block_is_its_predictions(clock, confidences):
 def test_a_block_of_nothing_is_nothing(clock):
     """A block without rows records nothing and is no error."""
     monitor = small_monitor(clock)
-    monitor.record_block("1", [], clock.now().timestamp(), None)
+    monitor.record_block("1", [], [], [], [], clock.now().timestamp())
     assert monitor.statistics().recorded == 0
 
 
 @pytest.mark.parametrize("count", [0, 2, 4])
-def test_confidences_of_other_rows_are_refused(clock, count):
-    """Too few or too many confidences are refused, and nothing of the block is recorded."""
+@pytest.mark.parametrize("name", ["inputs", "outputs", "processing_times_ms", "confidences", "arms", "keys"])
+def test_columns_of_other_lengths_are_refused(clock, name, count):
+    """A column that is too short or too long is refused by its name, and nothing of the block is recorded."""
     monitor = small_monitor(clock)
-    with pytest.raises(InvalidArgumentError, match="confidences"):
-        monitor.record_block("1", rows_of(3), clock.now().timestamp(), [0.5] * count)
+    columns = columns_of(3) | {name: [0.5] * count}
+    with pytest.raises(InvalidArgumentError, match=name):
+        monitor.record_block("1", **columns, timestamp=clock.now().timestamp())
     assert monitor.statistics().recorded == 0
+
+
+def test_blocks_and_single_predictions_keep_their_order(clock):
+    """Events come in the order in which they were recorded, whether together or alone."""
+    monitor, now = small_monitor(clock), clock.now().timestamp()
+    for turn in range(3):
+        monitor.defer_prediction(f"before-{turn}", "1", None, 0, 1.0, now, None, None, None)
+        ids = [f"{turn}-{number}" for number in range(2)]
+        monitor.record_block("1", ids, [None] * 2, [0] * 2, [1.0] * 2, now)
+    monitor.defer_prediction("last", "1", None, 0, 1.0, now, None, None, None)
+    told = [event.prediction_id for event in monitor.events().events]
+    assert told == [name for t in range(3) for name in (f"before-{t}", f"{t}-0", f"{t}-1")] + ["last"]
+
+
+def test_a_value_of_no_kind_spoils_only_its_own_row(clock):
+    """A latency that is none is dropped and counted; the others of its block are kept."""
+    monitor = small_monitor(clock)
+    monitor.record_block("1", ["a", "b", "c"], [None] * 3, [0] * 3, [1.0, float("nan"), 2.0], clock.now().timestamp())
+    assert [event.prediction_id for event in monitor.events().events] == ["a", "c"]
+    assert (monitor.statistics().recorded, monitor.statistics().dropped) == (3, 1)
 
 
 def test_the_caller_may_change_what_a_block_held(clock):
     """Inputs and outputs are copied before the call returns."""
     monitor, row, output = small_monitor(clock), np.array([1.0]), [1]
-    monitor.record_block("1", [("a", row, output, 1.0, None, None)], clock.now().timestamp(), None)
+    monitor.record_block("1", ["a"], [row], [output], [1.0], clock.now().timestamp())
     row[0], output[0] = 9.0, 9
     (event,) = monitor.events().events
     assert (event.input.tolist(), event.output) == ([1.0], [1])

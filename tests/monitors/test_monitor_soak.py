@@ -47,13 +47,14 @@ def send(monitor: InMemoryModelMonitor, clock: ManualClock, blocks: int, first: 
         clock.advance(timedelta(milliseconds=10))
         latencies = rng.lognormal(0.0, 1.0, BLOCK)
         outputs = rng.integers(2, size=BLOCK)
-        rows = [
-            (f"{block}-{number}", row, int(output), latency, None, None)
-            for number, (row, output, latency) in enumerate(
-                zip(rng.normal(size=(BLOCK, N_FEATURES)), outputs, latencies.tolist(), strict=True)
-            )
-        ]
-        monitor.record_block("1", rows, clock.now().timestamp(), None)
+        monitor.record_block(
+            "1",
+            [f"{block}-{number}" for number in range(BLOCK)],
+            list(rng.normal(size=(BLOCK, N_FEATURES))),
+            outputs.tolist(),
+            latencies.tolist(),
+            clock.now().timestamp(),
+        )
         for number in range(0, BLOCK, 10):
             actual = int(rng.integers(2))
             monitor.record_outcome(f"{block}-{number}", actual)

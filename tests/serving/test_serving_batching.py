@@ -42,7 +42,7 @@ from mlserve import (
 from mlserve.clocks import ManualClock
 from mlserve.protocols import BatchPredictor
 from mlserve.records import CheckStatus, ServingResult
-from mlserve.serving import _batching
+from mlserve.serving import _batch_threads
 
 Host = Callable[..., Tallied]
 
@@ -582,7 +582,7 @@ def test_health_sees_a_thread_that_died_and_starts_it_again(host: Host) -> None:
     server.predict(1, timeout_ms=FOREVER_MS)
     before = len(batcher_threads())
     clock.is_armed = True
-    server._parts.batcher.stop()  # wakes it, and nothing else
+    server._parts.batcher.thread.stop()  # wakes it, and nothing else
     until(lambda: len(batcher_threads()) < before)
     found = [batcher_check(server).status, batcher_check(server).status]
     assert found == [CheckStatus.WARN, CheckStatus.PASS]
@@ -612,13 +612,13 @@ def test_a_model_that_ends_the_thread_ends_nothing_else(host: Host) -> None:
 
 def test_a_thread_without_work_ends(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that is never closed keeps no thread: without work it ends, and a later request starts it again."""
-    monkeypatch.setattr(_batching, "IDLE_SECONDS", 0.001)
+    monkeypatch.setattr(_batch_threads, "IDLE_SECONDS", 0.001)
     server = host(Batched(), batching=Batching(), clock=TickingClock(10 * DEAR_MS))
     server.predict(1, timeout_ms=FOREVER_MS)
     own = server._parts.batcher
-    until(lambda: own._thread is None)
+    until(lambda: own.thread._thread is None)
     assert server.predict(2, timeout_ms=FOREVER_MS).value == 20
-    assert own.deaths == 0
+    assert own.thread.deaths == 0
 
 
 def test_a_forked_child_goes_on_batching(host: Host) -> None:

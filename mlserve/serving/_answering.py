@@ -1,0 +1,117 @@
+"""One batch through the model: answered together, and apart where that fails."""
+
+from __future__ import annotations
+
+import contextvars
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, final
+
+from mlserve._rendering import described
+from mlserve.serving._lanes import Lane
+from mlserve.serving._loaded import AVERAGE_WEIGHT, LoadedVersion
+from mlserve.serving._requests import Request
+from mlserve.serving._results import Results
+from mlserve.serving._tables import NoTableError
+from mlserve.serving._validation import checked, translated
+
+
+@final
+class BatchAnswers:
+    """Has models answer batches, and learns how long they take.
+
+    *Thread safety*: yes, but that concurrent batches may be missed in the counts.
+
+    Args:
+        monotonic: Tells seconds.
+        results: Records the answers of a batch together.
+
+    Attributes:
+        batches: Calls of models with more than one request.
+        batched: Requests in them.
+    """
+
+    def __init__(self, monotonic: Callable[[], float], results: Results) -> None:
+        self._monotonic = monotonic
+        self._results = results
+        self.batches = 0
+        self.batched = 0
+
+    def answer(self, lane: Lane, requests: Sequence[Request]) -> None:
+        """Answer checked requests."""
+        loaded = lane.loaded
+        begun, computed = self._monotonic(), time.thread_time()
+        try:
+            if len(requests) == 1:
+                (alone,) = requests
+                alone.value = _in_context(alone, loaded.call, alone.checked)
+                alone.is_answered = True
+                self.learn(lane, 1, begun, computed)
+                return
+            values = self.called(loaded, [request.checked for request in requests])
+        except Exception as exception:
+            self.answer_apart(lane, requests, exception)
+            return
+        except KeyboardInterrupt:
+            raise  # meant for the thread that runs the batch
+        except BaseException as exception:  # SystemExit and the like: it may run on the thread of only one of them
+            for request in requests:
+                interrupt(loaded, request, exception)
+            return
+        self.learn(lane, len(requests), begun, computed)
+        # Recorded together; a caller who went away meanwhile is not recorded.
+        if any(request.is_gone for request in requests):
+            kept = [row for row, request in enumerate(requests) if not request.is_gone]
+            requests, values = [requests[row] for row in kept], [values[row] for row in kept]
+        self._results.succeeded_many(requests, values)
+
+    def called(self, loaded: LoadedVersion, inputs: Any) -> list[Any]:
+        """What one call of the model answers to several inputs, or to their table."""
+        self.batches += 1
+        self.batched += len(inputs)
+        call_many = loaded.adapter.call_many
+        assert call_many is not None  # else nothing is queued
+        # In no caller's context: what one of them has set is not the others'.
+        return contextvars.Context().run(call_many, inputs)
+
+    def answer_apart(self, lane: Lane, requests: Sequence[Request], exception: Exception) -> None:
+        """A batch failed: find the input at fault, where the model may be called again; else all of it fails."""
+        loaded = lane.loaded
+        if len(requests) > 1 and (loaded.adapter.is_pure or isinstance(exception, NoTableError)):
+            middle = len(requests) // 2
+            self.answer(lane, requests[:middle])
+            self.answer(lane, requests[middle:])
+            return
+        for request in requests:
+            error = translated(exception, loaded.id)
+            request.error = error if len(requests) == 1 else error.copy()
+            request.is_answered = True
+
+    def learn(self, lane: Lane, size: int, begun: float, computed: float) -> None:
+        """How long a call of the model took that began then, by the clock and by what its thread had computed."""
+        took_ms, computed_ms = (self._monotonic() - begun) * 1000.0, (time.thread_time() - computed) * 1000.0
+        known, loaded = lane.batch_ms, lane.loaded
+        lane.batch_ms = computed_ms if known is None else known + AVERAGE_WEIGHT * (computed_ms - known)
+        # A single call takes no longer than a batch.
+        if loaded.average_ms is None or size == 1 or took_ms < loaded.average_ms:
+            loaded.learn(took_ms)
+
+
+def check(loaded: LoadedVersion, request: Request) -> None:
+    """Check what a request asks, for itself."""
+    try:
+        request.checked = checked(loaded.check, request.input)
+    except Exception as exception:
+        request.error, request.is_answered = translated(exception, loaded.id), True
+
+
+def _in_context(request: Request, call: Callable[[Any], Any], input: Any) -> Any:
+    """Call in the caller's context; a request without one of its own is in that of whoever runs its batch."""
+    return call(input) if request.context is None else request.context.run(call, input)
+
+
+def interrupt(loaded: LoadedVersion, request: Request, exception: BaseException | None = None) -> None:
+    """Fail a request whose batch was left by an exception that is no error: its caller must not wait for ever."""
+    if not request.is_answered:
+        by = "" if exception is None else f" by {described(exception)}"
+        request.error, request.is_answered = translated(RuntimeError(f"the batch was interrupted{by}"), loaded.id), True
