@@ -122,9 +122,14 @@ class RequestBuffer(LabelledMonitor, BlockMonitor, DeferringMonitor):
         keys: Sequence[str | None] | None = None,
     ) -> None:
         count = len(prediction_ids)
-        told = {"inputs": inputs, "outputs": outputs, "processing_times_ms": processing_times_ms}
-        told |= {"confidences": confidences, "arms": arms, "keys": keys}
-        for name, values in told.items():
+        for name, values in (
+            ("inputs", inputs),
+            ("outputs", outputs),
+            ("processing_times_ms", processing_times_ms),
+            ("confidences", confidences),
+            ("arms", arms),
+            ("keys", keys),
+        ):
             if values is not None and len(values) != count:
                 raise InvalidArgumentError(name, f"{len(values)} values", f"{count}, one for each prediction")
         if not count:

@@ -73,6 +73,7 @@ class Batcher:
         import asyncio  # not before somebody batches: it doubles the time of an import
 
         self._running_loop = asyncio.get_running_loop
+        self._max_queued = batching.max_queued
         self._is_plain = not batching.max_wait_ms and batching.weight is None
         self._results = results
         self._sweep = sweep
@@ -203,14 +204,14 @@ class Batcher:
         """
         prediction_id = self._results.new_id()
         lane = loaded.lane or self._lane(loaded)
-        if self._is_plain and loaded.check_table is not None and lane.is_inline(self._inline_below_ms):
-            loop = self._running_loop()
-            bunch = lane.bunches.get(loop)
-            if bunch is None:
-                bunch = lane.new_bunch(loop)
-                # In the context of this caller, who may turn out to be alone.
-                loop.call_soon(self._answer_bunch, lane, loop, bunch)
-            if len(bunch.ids) >= self._batching.max_queued and not bunch.purge():
+        loop = self._running_loop()
+        bunch = lane.bunches.get(loop)
+        if bunch is None and self._is_plain and loaded.check_table and lane.is_inline(self._inline_below_ms):
+            bunch = lane.new_bunch(loop)
+            # In the context of this caller, who may turn out to be alone.
+            loop.call_soon(self._answer_bunch, lane, loop, bunch)
+        if bunch is not None:
+            if len(bunch.ids) >= self._max_queued and not bunch.purge():
                 return _given(_request(loaded, input, prediction_id, started, key, lane.refusal()))
             future = loop.create_future()
             bunch.inputs.append(input)
@@ -367,6 +368,7 @@ class Batcher:
                 loop.call_soon_threadsafe(self._flush, lane, loop, context=contextvars.Context())
             except RuntimeError:  # it was closed, and its callers with it
                 lane.flushing.discard(loop)
+                self.thread.wake(lane)
 
     def _weight(self, input: Any) -> int:
         weigh = self._batching.weight

@@ -168,8 +168,8 @@ class GuardedPath:
 
     def failed(self, request: Request, error: Exception) -> ServingResult[Any]:
         """The result of a request that failed, and that no fallback may help."""
-        return self._results.failed_result(
-            self._recorded(request, error), request.loaded, request.started, request.prediction_id, request.arm
+        return self._results.fail(
+            error, request.loaded, request.input, request.started, request.prediction_id, request.key, request.arm
         )
 
     def _recorded(self, request: Request, error: Exception) -> ServingError:

@@ -70,9 +70,9 @@ class Lane:
         return None
 
     def only_loop(self) -> asyncio.AbstractEventLoop | None:
-        """The event loop of the oldest request, where no thread waits: event loops may be busy with something else."""
-        futures = [request.future for request in list(self._queue)]
-        return None if not futures or futures[0] is None or None in futures else futures[0].get_loop()
+        """The event loop of all who wait, where they have one and the same: it may be busy, or end with its callers."""
+        loops = {request.loop for request in list(self._queue)}
+        return loops.pop() if len(loops) == 1 else None
 
     def put(self, request: Request) -> None:
         """Queue a request.

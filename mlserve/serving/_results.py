@@ -161,6 +161,20 @@ class Results:
         self._recorder.failure(prediction_id, asked, input, error.kind.value, elapsed_ms, key, arm)
         return error
 
+    def fail(
+        self,
+        exception: Exception,
+        loaded: LoadedVersion | None,
+        input: Any,
+        started: float,
+        prediction_id: str,
+        key: str | None,
+        arm: str | None = None,
+    ) -> ServingResult[Any]:
+        """Log, record and count why a request failed."""
+        error = self.failure(exception, loaded, input, started, prediction_id, key, arm)
+        return self.failed_result(error, loaded, started, prediction_id, arm)
+
     def failed_result(
         self,
         error: ServingError,

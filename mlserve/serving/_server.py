@@ -22,6 +22,7 @@ from mlserve.serving._loaded import LoadedVersion
 from mlserve.serving._loops import to_thread
 from mlserve.serving._names import NEVER_THE_SAME, known_id
 from mlserve.serving._policy import Batching, Breaker, CachePolicy, HealthPolicy, Limits
+from mlserve.serving._requests import Request
 from mlserve.serving._statistics import counted
 from mlserve.serving._validation import no_input
 
@@ -30,9 +31,6 @@ TIn = TypeVar("TIn", default=Any)
 TOut = TypeVar("TOut", default=Any)
 
 _blank = object.__new__
-
-_BATCHED = "batched"
-"""The lease of a request that waits for its batch."""
 
 
 @final
@@ -184,7 +182,7 @@ class ModelServer(PredictionService[TIn, TOut], Generic[TModel, TIn, TOut]):
             try:
                 loaded = self._acquire(version)
             except Exception as error:
-                return self._fail(error, None, input, started, prediction_id, key)
+                return self._results.fail(error, None, input, started, prediction_id, key)
             except BaseException:
                 self._results.cancelled.next()
                 raise
@@ -210,7 +208,7 @@ class ModelServer(PredictionService[TIn, TOut], Generic[TModel, TIn, TOut]):
             finished = True
         except Exception as error:
             finished = True
-            return self._fail(error, loaded, input, started, prediction_id, key)
+            return self._results.fail(error, loaded, input, started, prediction_id, key)
         finally:
             leases.pop()
             if loaded.evicting:
@@ -253,10 +251,10 @@ class ModelServer(PredictionService[TIn, TOut], Generic[TModel, TIn, TOut]):
             ):
                 loaded = current.loaded
                 leases = loaded.leases
-                leases.append(_BATCHED)
+                leases.append("batched")
                 try:
                     found = await batcher.enlist(loaded, input, key, started)
-                    return found if type(found) is ServingResult else self._guarded.settled(found)
+                    return self._guarded.settled(found) if isinstance(found, Request) else found
                 except BaseException:
                     self._results.cancelled.next()
                     raise
@@ -415,18 +413,6 @@ class ModelServer(PredictionService[TIn, TOut], Generic[TModel, TIn, TOut]):
     def _refuse_if_closed(self) -> None:
         if self._closed:
             raise ServerClosedError("the server was closed.", hint="Build a new ModelServer.")
-
-    def _fail(
-        self,
-        exception: Exception,
-        loaded: LoadedVersion | None,
-        input: TIn,
-        started: float,
-        prediction_id: str,
-        key: str | None,
-    ) -> ServingResult[TOut]:
-        error = self._results.failure(exception, loaded, input, started, prediction_id, key)
-        return self._results.failed_result(error, loaded, started, prediction_id)
 
     def _after_fork(self) -> None:  # pragma: no cover  # runs in the forked child, where nothing measures
         self._parts.renew()
