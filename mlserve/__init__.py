@@ -46,14 +46,14 @@ from mlserve.records import (
     ServingResult,
 )
 from mlserve.repositories import InMemoryModelRepository
-from mlserve.schemas import ArraySchema
-from mlserve.serving import Batching, CachePolicy, HealthPolicy, Limits, ModelServer
+from mlserve.serving import CachePolicy, HealthPolicy, Limits, ModelServer
 
 if typing.TYPE_CHECKING:
     from mlserve.drift import DriftDetector, DriftPolicy, DriftStream
     from mlserve.records import DriftDetectionResult, DriftSeverity, DriftType
     from mlserve.repositories import DirectoryModelRepository
-    from mlserve.schemas import RecordSchema
+    from mlserve.schemas import ArraySchema, RecordSchema
+    from mlserve.serving import Batching
 
 __all__ = [
     "ArraySchema",
@@ -103,15 +103,16 @@ __all__ = [
     "WritableModelRepository",
 ]
 
-# The control plane is loaded when it is first used: a service that only predicts does not pay for it.
-_CONTROL_PLANE = {
+# What not every service uses is loaded when it is first used: the control plane, schemas, batches.
+_LATER = {
     "mlserve.drift": ("DriftDetector", "DriftPolicy", "DriftStream"),
     "mlserve.records": ("DriftDetectionResult", "DriftSeverity", "DriftType"),
     "mlserve.repositories": ("DirectoryModelRepository",),
-    "mlserve.schemas": ("RecordSchema",),
+    "mlserve.schemas": ("ArraySchema", "RecordSchema"),
+    "mlserve.serving": ("Batching",),
 }
 
 if not typing.TYPE_CHECKING:  # a type checker would take __getattr__ to give every name
     __getattr__, __dir__ = _importing.lazy_exports(
-        __name__, {name: module for module, names in _CONTROL_PLANE.items() for name in names}
+        __name__, {name: module for module, names in _LATER.items() for name in names}
     )

@@ -10,8 +10,6 @@ import attrs
 from mlserve.errors import InvalidArgumentError
 from mlserve.records import Baseline, InputSample, ModelVersion, Task, VersionDescription
 from mlserve.records._values import FrozenMapping
-from mlserve.schemas import ArraySchema, feature_row
-from mlserve.schemas._named import labelled
 
 if TYPE_CHECKING:
     from mlserve.schemas import RecordSchema, Schema
@@ -93,6 +91,9 @@ def _schema_of(model: Any, example: Any, baseline: Any) -> Schema | None:
     # A plain callable takes what it likes: one example does not tell the shape of the next input.
     if not hasattr(model, "predict"):
         return None
+    from mlserve.schemas import ArraySchema, feature_row  # a model that takes what it likes needs no schemas
+    from mlserve.schemas._named import labelled
+
     names = getattr(model, "feature_names_in_", None)
     if names is not None and hasattr(baseline, "columns") and labelled(example) is not None:
         return _record_schema(list(names), example, baseline)

@@ -8,15 +8,15 @@ True
 import typing
 
 from mlserve import _importing
-from mlserve.schemas._arrays import ArraySchema
-from mlserve.schemas._results import Enforcement, ValidationResult
-from mlserve.schemas._rows import feature_row, feature_rows
 
 if typing.TYPE_CHECKING:
+    from mlserve.schemas._arrays import ArraySchema
     from mlserve.schemas._coercions import FieldKind
     from mlserve.schemas._fields import Field
     from mlserve.schemas._kinds import Schema, schema_from_json
     from mlserve.schemas._records import RecordSchema
+    from mlserve.schemas._results import Enforcement, ValidationResult
+    from mlserve.schemas._rows import feature_row, feature_rows
 
 __all__ = [
     "ArraySchema",
@@ -31,12 +31,17 @@ __all__ = [
     "schema_from_json",
 ]
 
-# A service whose inputs are arrays does not pay for records.
+# A service without schemas does not pay for them, nor one whose inputs are arrays for records.
 _ORIGINS = {
+    "ArraySchema": "_arrays",
+    "Enforcement": "_results",
     "Field": "_fields",
     "FieldKind": "_coercions",
     "RecordSchema": "_records",
     "Schema": "_kinds",
+    "ValidationResult": "_results",
+    "feature_row": "_rows",
+    "feature_rows": "_rows",
     "schema_from_json": "_kinds",
 }
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Collection, Sequence
 from enum import StrEnum
 from itertools import count
@@ -10,9 +9,10 @@ from typing import Any
 
 import attrs
 
+from mlserve._logs import LazyLogger
 from mlserve.errors import InvalidArgumentError, InvalidInputError
 
-_log = logging.getLogger(__name__)
+_log = LazyLogger(__name__)
 
 FAULTS_NAMED = 3
 """Faults that one message tells, at most; the others are counted."""

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
@@ -14,21 +14,22 @@ from mlserve.clocks import Clock, timestamps
 from mlserve.errors import InvalidArgumentError
 from mlserve.protocols import ModelMonitor, ModelRepository, Router
 from mlserve.records import ModelVersion
-from mlserve.serving._batching import Batcher
 from mlserve.serving._cache import VersionCache
 from mlserve.serving._calling import Caller
-from mlserve.serving._fallbacks import Fallback, checked_fallbacks
-from mlserve.serving._gathering import Gathering
-from mlserve.serving._guarded import GuardedPath
-from mlserve.serving._guards import Guards
 from mlserve.serving._health import HealthExaminer
 from mlserve.serving._loaded import LoadedVersion
 from mlserve.serving._loading import Loader
-from mlserve.serving._many import ManyPath
-from mlserve.serving._policy import Batching, Breaker, CachePolicy, HealthPolicy, Limits
+from mlserve.serving._policy import CachePolicy, HealthPolicy, Limits
 from mlserve.serving._recording import Recorder
 from mlserve.serving._results import Results
 from mlserve.serving._sizes import size_of
+
+if TYPE_CHECKING:
+    from mlserve.serving._batching import Batcher
+    from mlserve.serving._fallbacks import Fallback
+    from mlserve.serving._guarded import GuardedPath
+    from mlserve.serving._many import ManyPath
+    from mlserve.serving._options import Batching, Breaker
 
 CLOSE_POLL_SECONDS = 0.005
 """How often closing looks whether the last request has ended."""
@@ -44,8 +45,7 @@ class Parts:
         cache: The models.
         results: What requests came to.
         batcher: Batches requests, or None.
-        guarded: The path through limits, deadlines, batches, breakers and fallbacks.
-        many: The path of many inputs at once.
+        is_guarded: Whether every request goes the guarded way.
         health: Makes the checks.
         arriving: Ids of the requests that wait for their version on the short path.
     """
@@ -55,10 +55,34 @@ class Parts:
     cache: VersionCache
     results: Results
     batcher: Batcher | None
-    guarded: GuardedPath
-    many: ManyPath
+    is_guarded: bool
     health: HealthExaminer
     arriving: list[str]
+    _build: Callable[[], tuple[GuardedPath, ManyPath]]
+    _paths: tuple[GuardedPath, ManyPath] | None = None
+    _building: threading.Lock = attrs.field(factory=threading.Lock)
+
+    @property
+    def guarded(self) -> GuardedPath:
+        """The path through limits, deadlines, batches, breakers and fallbacks; built, and loaded, at its first use."""
+        return self._both()[0]
+
+    @property
+    def many(self) -> ManyPath:
+        """The path of many inputs at once."""
+        return self._both()[1]
+
+    @property
+    def guarded_if_used(self) -> GuardedPath | None:
+        """The guarded path, where it was ever used."""
+        return None if self._paths is None else self._paths[0]
+
+    def _both(self) -> tuple[GuardedPath, ManyPath]:
+        paths = self._paths
+        if paths is None:
+            with self._building:
+                paths = self._paths = self._paths if self._paths is not None else self._build()
+        return paths
 
     def close(self, timeout: float) -> None:
         """Hand out no model any more, wait for the requests under way, and let go of everything."""
@@ -78,13 +102,16 @@ class Parts:
         """New locks, threads, counters and ids, as a forked child needs them."""
         self.results.begin()
         self.cache.renew()
-        self.guarded.guards.renew()
+        self._building = threading.Lock()
+        if self._paths is not None:
+            self._paths[0].guards.renew()
         self.recorder.renew()
         self.caller.renew()
 
     def _is_busy(self) -> bool:
         is_used = any(version.leases or version.holds for version in self.cache.loaded)
-        return is_used or bool(self.arriving) or bool(self.guarded.guards.under_way)
+        guarded = self.guarded_if_used
+        return is_used or bool(self.arriving) or (guarded is not None and bool(guarded.guards.under_way))
 
 
 def assembled(
@@ -125,18 +152,40 @@ def assembled(
     results = Results(name, recorder, versions.failed_version, monotonic, timestamps(clock))
     batcher = None
     if batching is not None:
+        from mlserve.serving._batching import Batcher  # like all that follows, not before it is asked for
+
         batcher = Batcher(batching, limits.inline_below_ms, monotonic, results, versions.sweep)
-    guards = Guards(
-        versions,
-        caller,
-        limits=limits,
-        batcher=batcher,
-        breaker=breaker,
-        concurrency=concurrency,
-        router=router,
-        monotonic=monotonic,
+    chain: Sequence[Fallback] = ()
+    if fallbacks:
+        from mlserve.serving._fallbacks import checked_fallbacks
+
+        chain = checked_fallbacks(fallbacks)
+
+    def build() -> tuple[GuardedPath, ManyPath]:
+        from mlserve.serving._gathering import Gathering
+        from mlserve.serving._guarded import GuardedPath
+        from mlserve.serving._guards import Guards
+        from mlserve.serving._many import ManyPath
+
+        guards = Guards(
+            versions,
+            caller,
+            limits=limits,
+            batcher=batcher,
+            breaker=breaker,
+            concurrency=concurrency,
+            router=router,
+            monotonic=monotonic,
+        )
+        guarded = GuardedPath(repository, acquire, guards, results, chain, monotonic)
+        return guarded, ManyPath(guarded, acquire, results, monotonic, Gathering(guards, caller, concurrency))
+
+    def try_out(loaded: LoadedVersion, input: Any) -> object:
+        return parts.guarded.guards.try_out(loaded, input)
+
+    is_guarded = bool(chain or limits.max_in_flight is not None or limits.default_timeout_ms is not None) or any(
+        part is not None for part in (router, breaker, batching, concurrency)
     )
-    guarded = GuardedPath(repository, acquire, guards, results, checked_fallbacks(fallbacks), monotonic)
-    many = ManyPath(guarded, acquire, results, monotonic, Gathering(guards, caller, concurrency))
-    examiner = HealthExaminer(versions, monitor, recorder, health, clock, synthetic_input, guards.try_out, batcher)
-    return Parts(recorder, caller, versions, results, batcher, guarded, many, examiner, [])
+    examiner = HealthExaminer(versions, monitor, recorder, health, clock, synthetic_input, try_out, batcher)
+    parts = Parts(recorder, caller, versions, results, batcher, is_guarded, examiner, [], build)
+    return parts

@@ -22,7 +22,7 @@ from mlserve.serving._batch_threads import BatchThread
 from mlserve.serving._bunches import Bunch
 from mlserve.serving._lanes import Lane
 from mlserve.serving._loaded import LoadedVersion
-from mlserve.serving._policy import Batching
+from mlserve.serving._options import Batching
 from mlserve.serving._requests import Request, complete, too_late
 from mlserve.serving._results import Results
 from mlserve.serving._validation import checked

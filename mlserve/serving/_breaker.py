@@ -12,7 +12,7 @@ from typing import final
 import attrs
 
 from mlserve.errors import CircuitOpenError
-from mlserve.serving._policy import Breaker
+from mlserve.serving._options import Breaker
 
 _log = logging.getLogger(__name__)
 

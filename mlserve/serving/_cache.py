@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -10,6 +9,7 @@ from typing import Any, final
 
 import attrs
 
+from mlserve._logs import LazyLogger
 from mlserve._rendering import described
 from mlserve.clocks import Clock
 from mlserve.errors import (
@@ -24,7 +24,7 @@ from mlserve.serving._loaded import Current, LoadedVersion
 from mlserve.serving._names import NeverChanges, VersionNames, observed
 from mlserve.serving._policy import CachePolicy
 
-_log = logging.getLogger(__name__)
+_log = LazyLogger(__name__)
 
 
 class _Flight:

@@ -10,8 +10,23 @@ import numpy as np
 from mlserve.errors import PredictionExceptionError
 from mlserve.records import Task
 from mlserve.serving._adapters import Adapter
-from mlserve.serving._sessions import Runner, session_of
 from mlserve.serving._tables import is_frame
+
+
+def _session_of(model: Any) -> Callable[[], Any] | None:
+    """What gives a model's session, now and after a fork; None where it has none."""
+    if _is_session(model):
+        return lambda: model
+    if _is_session(getattr(model, "inference_session", None)):
+        return lambda: model.inference_session
+    return None
+
+
+def _is_session(value: Any) -> bool:
+    return any(
+        kind.__name__ == "InferenceSession" and kind.__module__.partition(".")[0] == "onnxruntime"
+        for kind in type(value).__mro__
+    )
 
 
 def adapted_by_session(model: Any, task: Task | None) -> Adapter | None:
@@ -20,9 +35,11 @@ def adapted_by_session(model: Any, task: Task | None) -> Adapter | None:
     Raises:
         UnsupportedModelError: Its graph takes or answers what is no table.
     """
-    get_session = session_of(model)
+    get_session = _session_of(model)
     if get_session is None:
         return None
+    from mlserve.serving._sessions import Runner  # only a graph pays for it
+
     runner = Runner(get_session, getattr(model, "value", None), getattr(model, "probabilities", None))
     has_confidence = runner.probabilities is not None and task is not Task.REGRESSION
 

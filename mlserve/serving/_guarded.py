@@ -59,11 +59,6 @@ class GuardedPath:
         self.express_batcher = None if fallbacks else guards.only_batcher
         """The batcher, where nothing else stands between a request without a time limit and its model."""
 
-    @property
-    def is_needed(self) -> bool:
-        """Whether a request without a time limit must come this way."""
-        return bool(self._fallbacks) or not self.guards.is_idle
-
     def predict(
         self,
         input: Any,

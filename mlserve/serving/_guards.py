@@ -15,7 +15,8 @@ from mlserve.serving._breaker import CircuitBreaker, Permit
 from mlserve.serving._cache import VersionCache
 from mlserve.serving._calling import Caller
 from mlserve.serving._loaded import LoadedVersion
-from mlserve.serving._policy import Breaker, Limits, is_number
+from mlserve.serving._options import Breaker
+from mlserve.serving._policy import Limits, is_number
 from mlserve.serving._pool import WorkerPool
 from mlserve.serving._requests import Request, too_late
 from mlserve.serving._routes import Routes
@@ -73,11 +74,6 @@ class Guards:
         self.under_way: dict[int, Request] = {}
         """Requests not answered yet, by identity."""
         self.renew()
-
-    @property
-    def is_idle(self) -> bool:
-        """Whether nothing stands between a request without a time limit and its model."""
-        return self._batcher is None and self._is_bare
 
     @property
     def only_batcher(self) -> Batcher | None:

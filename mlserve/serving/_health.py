@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import numpy as np
@@ -14,12 +14,13 @@ from mlserve.clocks import Clock
 from mlserve.errors import ServingError
 from mlserve.protocols import ModelMonitor
 from mlserve.records import CheckStatus, HealthCheck, HealthState, HealthStatus, ModelMetrics
-from mlserve.serving._batching import Batcher
-from mlserve.serving._breaker import BreakerState
 from mlserve.serving._cache import VersionCache
 from mlserve.serving._loaded import LoadedVersion
 from mlserve.serving._policy import HealthPolicy
 from mlserve.serving._recording import Recorder
+
+if TYPE_CHECKING:
+    from mlserve.serving._batching import Batcher
 
 UNKNOWN_FEATURE = 0.5
 """What each feature of a synthetic input is when neither an example nor a schema tells."""
@@ -147,6 +148,8 @@ def _check_breaker(loaded: LoadedVersion) -> list[HealthCheck]:
     if loaded.breaker is None:
         return []
     state = loaded.breaker.state
+    from mlserve.serving._breaker import BreakerState  # loaded, since there is one
+
     status = CheckStatus.PASS if state is BreakerState.CLOSED else CheckStatus.WARN
     return [HealthCheck("breaker", status, f"the circuit breaker of version {loaded.id} is {state}")]
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, final
 from mlserve.errors import OverloadedError
 from mlserve.serving._bunches import Bunch
 from mlserve.serving._loaded import LoadedVersion
-from mlserve.serving._policy import Batching
+from mlserve.serving._options import Batching
 from mlserve.serving._requests import Request, complete, too_late
 
 if TYPE_CHECKING:

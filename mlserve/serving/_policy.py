@@ -18,7 +18,9 @@ def is_number(value: Any) -> bool:
     return isinstance(value, numbers.Real)
 
 
-def _at_least(minimum: float) -> Any:
+def at_least(minimum: float) -> Any:
+    """An attrs validator: a number that is not smaller."""
+
     def check(_instance: object, attribute: Any, value: Any) -> None:
         if not isinstance(value, (int, float)) or math.isnan(value) or value < minimum:
             raise InvalidArgumentError(attribute.name, value, f"a number, at least {minimum}")
@@ -26,17 +28,20 @@ def _at_least(minimum: float) -> Any:
     return check
 
 
-def _whole(_instance: object, attribute: Any, value: int) -> None:
+def whole(_instance: object, attribute: Any, value: int) -> None:
+    """An attrs validator: a whole number, at least 1."""
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise InvalidArgumentError(attribute.name, value, "a whole number, at least 1")
 
 
-def _whole_or_none(instance: object, attribute: Any, value: int | None) -> None:
+def whole_or_none(instance: object, attribute: Any, value: int | None) -> None:
+    """An attrs validator: a whole number, at least 1, or None."""
     if value is not None:
-        _whole(instance, attribute, value)
+        whole(instance, attribute, value)
 
 
-def _share(_instance: object, attribute: Any, value: Any) -> None:
+def share(_instance: object, attribute: Any, value: Any) -> None:
+    """An attrs validator: a number in [0, 1]."""
     if not isinstance(value, (int, float)) or not 0 <= value <= 1:
         raise InvalidArgumentError(attribute.name, value, "a share in [0, 1]", hint="5 % is 0.05.")
 
@@ -62,14 +67,14 @@ class CachePolicy:
         max_retry_seconds: The longest such pause.
     """
 
-    max_loaded: int = attrs.field(default=3, validator=_whole)
-    keep_active: int = attrs.field(default=2, validator=_whole)
-    refresh_seconds: float = attrs.field(default=1.0, validator=_at_least(0))
-    max_bytes: int | None = attrs.field(default=None, validator=_whole_or_none)
+    max_loaded: int = attrs.field(default=3, validator=whole)
+    keep_active: int = attrs.field(default=2, validator=whole)
+    refresh_seconds: float = attrs.field(default=1.0, validator=at_least(0))
+    max_bytes: int | None = attrs.field(default=None, validator=whole_or_none)
     size_of: Callable[[Any], int] | None = None
-    swap_wait_ms: float = attrs.field(default=50.0, validator=_at_least(0))
-    retry_seconds: float = attrs.field(default=0.1, validator=_at_least(0))
-    max_retry_seconds: float = attrs.field(default=30.0, validator=_at_least(0))
+    swap_wait_ms: float = attrs.field(default=50.0, validator=at_least(0))
+    retry_seconds: float = attrs.field(default=0.1, validator=at_least(0))
+    max_retry_seconds: float = attrs.field(default=30.0, validator=at_least(0))
 
     def __attrs_post_init__(self) -> None:
         if self.keep_active > self.max_loaded:
@@ -85,7 +90,7 @@ class HealthPolicy:
         window: Over how long it is taken; positive.
     """
 
-    max_error_rate: float = attrs.field(default=0.05, validator=_share)
+    max_error_rate: float = attrs.field(default=0.05, validator=share)
     window: timedelta = timedelta(minutes=5)
 
     def __attrs_post_init__(self) -> None:
@@ -93,7 +98,8 @@ class HealthPolicy:
             raise InvalidArgumentError("window", self.window, "a positive timedelta")
 
 
-def _positive_or_none(_instance: object, attribute: Any, value: Any) -> None:
+def positive_or_none(_instance: object, attribute: Any, value: Any) -> None:
+    """An attrs validator: a positive number, or None."""
     if value is not None and (not isinstance(value, (int, float)) or not 0 < value < math.inf):
         raise InvalidArgumentError(attribute.name, value, "a positive number, or None")
 
@@ -112,66 +118,7 @@ class Limits:
             when the caller awaits; below it, on the event loop, since going to a thread costs more than it saves.
     """
 
-    max_in_flight: int | None = attrs.field(default=None, validator=_whole_or_none)
-    max_queued: int | None = attrs.field(default=None, validator=_whole_or_none)
-    default_timeout_ms: float | None = attrs.field(default=None, validator=_positive_or_none)
-    inline_below_ms: float = attrs.field(default=0.5, validator=_at_least(0))
-
-
-@attrs.frozen(kw_only=True)
-class Batching:
-    """How requests that are there at the same time are answered by one call of the model.
-
-    A model whose single call takes less than handing a request over does is called directly all the same.
-
-    Attributes:
-        max_batch_size: Requests in one call, at most; with ``weight``, their weights together.
-        max_wait_ms: How long a request may wait for others to join; 0 takes those that are there, and adds no latency.
-        max_queued: Requests waiting for a version, at most; further ones fail at once with ``Overloaded``.
-        weight: How much of a batch an input takes, at least 1, for inputs of different size; None for 1 each. An input
-            heavier than ``max_batch_size`` goes alone.
-    """
-
-    max_batch_size: int = attrs.field(default=64, validator=_whole)
-    max_wait_ms: float = attrs.field(default=0.0, validator=_at_least(0))
-    max_queued: int = attrs.field(default=1024, validator=_whole)
-    weight: Callable[[Any], int] | None = None
-
-
-@attrs.frozen(kw_only=True)
-class Breaker:
-    """When a version is given a rest.
-
-    The state machine is that of resilience4j: closed, open, half-open. Failures that the caller caused do not count.
-
-    Attributes:
-        window_seconds: Over how long rates are taken.
-        min_calls: Fewer calls than this in the window open nothing.
-        failure_rate: The breaker opens when this share of the calls failed, in (0, 1].
-        slow_call_rate: It also opens when this share of the calls was slow, in (0, 1].
-        slow_call_ms: A call that takes longer is slow; None where no call is.
-        open_seconds: How long requests are refused the first time; it doubles each time a probe fails.
-        max_open_seconds: The longest such time.
-        half_open_probes: Requests let through to try whether the version has recovered; when all of them succeed, it
-            has.
-        probe_seconds: A probe that has not answered by then counts as failed.
-    """
-
-    window_seconds: float = attrs.field(default=30.0, validator=_at_least(1))
-    min_calls: int = attrs.field(default=20, validator=_whole)
-    failure_rate: float = attrs.field(default=0.5, validator=_share)
-    slow_call_rate: float = attrs.field(default=0.8, validator=_share)
-    slow_call_ms: float | None = attrs.field(default=None, validator=_positive_or_none)
-    open_seconds: float = attrs.field(default=10.0, validator=_at_least(0))
-    max_open_seconds: float = attrs.field(default=300.0, validator=_at_least(0))
-    half_open_probes: int = attrs.field(default=3, validator=_whole)
-    probe_seconds: float = attrs.field(default=30.0, validator=_at_least(0))
-
-    def __attrs_post_init__(self) -> None:
-        if self.max_open_seconds < self.open_seconds:
-            raise InvalidArgumentError(
-                "max_open_seconds", self.max_open_seconds, f"at least open_seconds, {self.open_seconds}"
-            )
-        for name in ("failure_rate", "slow_call_rate"):
-            if not getattr(self, name) > 0:
-                raise InvalidArgumentError(name, getattr(self, name), "a share above 0", hint="0 would refuse all.")
+    max_in_flight: int | None = attrs.field(default=None, validator=whole_or_none)
+    max_queued: int | None = attrs.field(default=None, validator=whole_or_none)
+    default_timeout_ms: float | None = attrs.field(default=None, validator=positive_or_none)
+    inline_below_ms: float = attrs.field(default=0.5, validator=at_least(0))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, final
 
+from mlserve._logs import LazyLogger
 from mlserve.clocks import Clock, timestamps
 from mlserve.errors import MissingCapabilityError
 from mlserve.protocols import (
@@ -21,7 +21,7 @@ from mlserve.protocols import (
 )
 from mlserve.records import Baseline, FailureEvent, PredictionEvent
 
-_log = logging.getLogger(__name__)
+_log = LazyLogger(__name__)
 
 LOG_EVERY_SECONDS = 60.0
 """A monitor that keeps failing is logged this often, not once a request."""

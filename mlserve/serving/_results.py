@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Callable, Sequence
 from itertools import repeat
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, final
 
 from mlserve._counting import Tally
+from mlserve._logs import LazyLogger
 from mlserve.errors import ErrorKind, ServingError
 from mlserve.records import ModelVersion, ServingResult
 from mlserve.records._serving import DraftResult, build_result
 from mlserve.serving._loaded import LoadedVersion
 from mlserve.serving._recording import Recorder
-from mlserve.serving._requests import Request
 from mlserve.serving._validation import translated
 
-_log = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from mlserve.serving._requests import Request
+
+_log = LazyLogger(__name__)
 
 _blank = object.__new__
 

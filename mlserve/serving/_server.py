@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 from types import CoroutineType
-from typing import Any, Generic, final
+from typing import TYPE_CHECKING, Any, Generic, final
 
 from typing_extensions import Self, TypeVar, override
 
@@ -16,15 +16,17 @@ from mlserve.protocols import ModelMonitor, ModelRepository, PredictionService, 
 from mlserve.records import HealthStatus, ModelMetrics, ModelVersion, ServerStatistics, ServingResult
 from mlserve.records._serving import DraftResult
 from mlserve.serving._assembly import assembled
-from mlserve.serving._fallbacks import Fallback
 from mlserve.serving._health import closed_health
 from mlserve.serving._loaded import LoadedVersion
 from mlserve.serving._loops import to_thread
 from mlserve.serving._names import NEVER_THE_SAME, known_id
-from mlserve.serving._policy import Batching, Breaker, CachePolicy, HealthPolicy, Limits
-from mlserve.serving._requests import Request
+from mlserve.serving._policy import CachePolicy, HealthPolicy, Limits
 from mlserve.serving._statistics import counted
 from mlserve.serving._validation import no_input
+
+if TYPE_CHECKING:
+    from mlserve.serving._fallbacks import Fallback
+    from mlserve.serving._options import Batching, Breaker
 
 TModel = TypeVar("TModel", default=Any)
 TIn = TypeVar("TIn", default=Any)
@@ -125,11 +127,10 @@ class ModelServer(PredictionService[TIn, TOut], Generic[TModel, TIn, TOut]):
         self._cache = parts.cache
         self._record = parts.recorder.prediction
         self._results = parts.results
-        self._guarded = parts.guarded
-        self._is_guarded = parts.guarded.is_needed
+        self._is_guarded = parts.is_guarded
         # Where guards stand before every request, the short path is never open.
         self._observed = NEVER_THE_SAME if self._is_guarded else parts.cache.observed
-        self._express_batcher = parts.guarded.express_batcher
+        self._express_batcher = parts.guarded.express_batcher if parts.is_guarded else None
         self._closed = False
         self._begin_counting()
         renew_after_fork(self)
@@ -163,7 +164,7 @@ class ModelServer(PredictionService[TIn, TOut], Generic[TModel, TIn, TOut]):
             The answer, or why there is none. Never raises but for a ``timeout_ms`` that is no number.
         """
         if timeout_ms is not None:
-            return self._guarded.predict(input, version, key, timeout_ms)
+            return self._parts.guarded.predict(input, version, key, timeout_ms)
         started = self._monotonic()
         prediction_id = f"{self._id_prefix}{self._next_number()}"
         current = self._cache.current
@@ -175,7 +176,7 @@ class ModelServer(PredictionService[TIn, TOut], Generic[TModel, TIn, TOut]):
         ):
             loaded = current.loaded
         elif self._is_guarded:
-            return self._guarded.predict(input, version, key, None, prediction_id)
+            return self._parts.guarded.predict(input, version, key, None, prediction_id)
         else:
             arriving = self._arriving
             arriving.append(prediction_id)
@@ -253,8 +254,8 @@ class ModelServer(PredictionService[TIn, TOut], Generic[TModel, TIn, TOut]):
                 leases = loaded.leases
                 leases.append("batched")
                 try:
-                    found = await batcher.enlist(loaded, input, key, started)
-                    return self._guarded.settled(found) if isinstance(found, Request) else found
+                    found: Any = await batcher.enlist(loaded, input, key, started)
+                    return found if type(found) is ServingResult else self._parts.guarded.settled(found)
                 except BaseException:
                     self._results.cancelled.next()
                     raise
@@ -262,7 +263,7 @@ class ModelServer(PredictionService[TIn, TOut], Generic[TModel, TIn, TOut]):
                     leases.pop()
                     if loaded.evicting:
                         self._cache.sweep()
-        return await self._guarded.apredict(input, version, key, timeout_ms)
+        return await self._parts.guarded.apredict(input, version, key, timeout_ms)
 
     def predict_many(
         self,

@@ -43,22 +43,6 @@ SUM_TOLERANCE = 1e-3
 """Probabilities in single precision add up to 1 within this; what does not is scores, and no confidence."""
 
 
-def session_of(model: Any) -> Callable[[], Any] | None:
-    """What gives a model's session, now and after a fork; None where it has none."""
-    if _is_session(model):
-        return lambda: model
-    if _is_session(getattr(model, "inference_session", None)):
-        return lambda: model.inference_session
-    return None
-
-
-def _is_session(value: Any) -> bool:
-    return any(
-        kind.__name__ == "InferenceSession" and kind.__module__.partition(".")[0] == "onnxruntime"
-        for kind in type(value).__mro__
-    )
-
-
 @attrs.frozen
 class Taken:
     """An input of a graph.

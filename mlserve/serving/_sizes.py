@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import pickle
 from collections.abc import Callable
 from typing import Any, final
 
-_log = logging.getLogger(__name__)
+from mlserve._logs import LazyLogger
+
+_log = LazyLogger(__name__)
 
 
 @final

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from mlserve._rendering import described
 from mlserve.errors import ErrorKind, InvalidArgumentError, InvalidInputError, PredictionExceptionError, ServingError
-from mlserve.schemas import ArraySchema
-from mlserve.schemas._results import WarningLog
 from mlserve.serving._adapters import Adapter
 
 if TYPE_CHECKING:
     from mlserve.schemas import Schema
+    from mlserve.schemas._results import WarningLog
 
 Check = Callable[[Any], Any]
 """From an input to what the model is given; raises ``InvalidInputError``."""
@@ -72,6 +71,8 @@ def check_of_version(own: Check | None, schema: Schema | None, adapter: Adapter)
         return None
     if not adapter.takes_rows:
         return checked_as_it_came(check) if own is None else check
+    from mlserve.schemas import ArraySchema  # not before there is a schema
+
     if adapter.takes_frames or (own is None and isinstance(schema, ArraySchema)):
         return check
     return checked_as_row(check)
@@ -86,6 +87,10 @@ def table_check_of(validator: Any, schema: Schema | None, adapter: Adapter) -> T
         adapter: How the model is called.
     """
     by = schema if validator is None else validator
+    if by is None:
+        return None
+    from mlserve.schemas import ArraySchema
+
     if adapter.takes_rows and not adapter.takes_frames and isinstance(by, ArraySchema):
         return by.table_checker()
     return None
@@ -97,12 +102,14 @@ def check_by(validator: Any) -> Check:
     Raises:
         InvalidArgumentError: It is none of the kinds that ``ModelServer`` takes.
     """
-    from mlserve.schemas import RecordSchema  # only who gives a validator pays for it
+    from mlserve.schemas import ArraySchema, RecordSchema  # only who gives a validator pays for it
 
     if isinstance(validator, (ArraySchema, RecordSchema)):
         return validator.checker()
     validate = getattr(validator, "validate", None)
     if callable(validate):
+        from mlserve.schemas._results import WarningLog
+
         log = WarningLog()
         return lambda input: _checked_by_result(validate, input, log)
     if callable(validator):

@@ -431,7 +431,7 @@ class Tallied:
 
     def check_balance(self) -> None:
         """Whatever was taken in was answered, shed or cancelled, as its callers saw it, and nothing is held."""
-        until(lambda: not held(self.server))
+        until(lambda: not held(self.server) and not queued(self.server))
         found, results = self.server.statistics(), self._kinds.total()
         shed = self._kinds[ErrorKind.Overloaded]
         counted = {

@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[2] / "mlserve"
 
 # From the ground up; what shares a line may not import its neighbours.
 FLOORS = (
-    ("errors", "_importing"),
+    ("errors", "_importing", "_logs"),
     ("numerics",),
     ("clocks", "_plotting", "_progress", "_rendering"),
     ("records",),
