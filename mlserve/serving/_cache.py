@@ -387,6 +387,7 @@ class VersionCache:
                 loaded.evicting = True
                 if not loaded.leases and not loaded.holds and loaded is not arriving:
                     del self._loaded[loaded.id]
+                    loaded.lane = None  # it knows the version: both would stay until garbage is collected
                     self.counts["evictions"] += 1
                     _log.info("version %s is evicted", loaded.id)
 

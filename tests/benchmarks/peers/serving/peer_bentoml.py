@@ -1,0 +1,73 @@
+"""BentoML: a service called in process, and the same one served. This module is what it serves."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import bentoml
+import numpy as np
+from bentoml.validators import DType, Shape
+from peer_case import CONSTANT, FEATURES, Call, Door, Row, Server, logistic, second
+
+BATCH = 64
+
+Table = Annotated[np.ndarray, DType("float64"), Shape((1, FEATURES))]
+Tables = Annotated[np.ndarray, DType("float64")]
+
+
+@bentoml.service
+class Constant:
+    @bentoml.api
+    def predict(self, x: Table) -> float:
+        return CONSTANT
+
+
+@bentoml.service(workers=1)
+class Logistic:
+    def __init__(self) -> None:
+        self.model = logistic()
+
+    @bentoml.api
+    def predict(self, x: Table) -> np.ndarray:
+        return self.model.predict_proba(x)
+
+    @bentoml.api(batchable=True, max_batch_size=BATCH)
+    def batched(self, x: Tables) -> np.ndarray:
+        return self.model.predict_proba(x)
+
+
+def calls(model: str) -> list[Call]:
+    service = Constant if model == "constant" else Logistic
+    read = float if model == "constant" else second
+    predict = service().predict
+    taken = service.apis["predict"].input_spec
+
+    def validated(x: Any) -> Any:
+        return predict(taken(x=x).x)
+
+    return [
+        Call("BentoML, bound method, nothing validated", lambda row: row[None], predict, read),
+        Call("BentoML, validated by its input model", lambda row: row.tolist(), lambda row: validated([row]), read),
+        Call("BentoML, array validated by its input model", lambda row: row[None], validated, read),
+    ]
+
+
+def server() -> Server:
+    def command(port: int, directory: Path) -> list[str]:
+        here = str(Path(__file__).parent)
+        tool = str(Path(sys.executable).parent / "bentoml")
+        address = ["--host", "127.0.0.1", "--port", str(port), "--working-dir", here]
+        return [tool, "serve", "peer_bentoml:Logistic", *address]
+
+    def body(row: Row) -> Any:
+        return {"x": [row.tolist()]}
+
+    return Server(
+        command,
+        [
+            Door("BentoML, batched", "/batched", body, second),
+            Door("BentoML, not batched", "/predict", body, second),
+        ],
+    )
