@@ -49,14 +49,10 @@ class BatchAnswers:
                 self.learn(lane, 1, begun, computed)
                 return
             values = self.called(loaded, [request.checked for request in requests])
-        except Exception as exception:
-            self.answer_apart(lane, requests, exception)
-            return
         except KeyboardInterrupt:
             raise  # meant for the thread that runs the batch
-        except BaseException as exception:  # SystemExit and the like: it may run on the thread of only one of them
-            for request in requests:
-                interrupt(loaded, request, exception)
+        except BaseException as exception:  # SystemExit too: the thread that runs the batch may be anybody's
+            self.answer_apart(lane, requests, exception)
             return
         self.learn(lane, len(requests), begun, computed)
         # Recorded together; a caller who went away meanwhile is not recorded.
@@ -74,9 +70,13 @@ class BatchAnswers:
         # In no caller's context: what one of them has set is not the others'.
         return contextvars.Context().run(call_many, inputs)
 
-    def answer_apart(self, lane: Lane, requests: Sequence[Request], exception: Exception) -> None:
+    def answer_apart(self, lane: Lane, requests: Sequence[Request], exception: BaseException) -> None:
         """A batch failed: find the input at fault, where the model may be called again; else all of it fails."""
         loaded = lane.loaded
+        if not isinstance(exception, Exception):
+            for request in requests:
+                interrupt(loaded, request, exception)
+            return
         if len(requests) > 1 and (loaded.adapter.is_pure or isinstance(exception, NoTableError)):
             middle = len(requests) // 2
             self.answer(lane, requests[:middle])

@@ -206,7 +206,7 @@ class Batcher:
         lane = loaded.lane or self._lane(loaded)
         loop = self._running_loop()
         bunch = lane.bunches.get(loop)
-        if bunch is None and self._is_plain and loaded.check_table and lane.is_inline(self._inline_below_ms):
+        if bunch is None and self._is_plain and loaded.checks_many and lane.is_inline(self._inline_below_ms):
             bunch = lane.new_bunch(loop)
             # In the context of this caller, who may turn out to be alone.
             loop.call_soon(self._answer_bunch, lane, loop, bunch)
@@ -261,11 +261,8 @@ class Batcher:
 
     def _answer_chunk(self, lane: Lane, loop: asyncio.AbstractEventLoop, chunk: Bunch) -> None:
         loaded = lane.loaded
-        table = None
-        if len(chunk) > 1:
-            assert loaded.check_table is not None  # else there are no bunches
-            table = loaded.check_table(chunk.inputs)
-        if table is None:
+        together = _valid(loaded, chunk.inputs) if len(chunk) > 1 else None
+        if together is None:
             requests = chunk.requests(loaded, check)
             valid = [request for request in requests if request.error is None]
             if valid:
@@ -274,8 +271,10 @@ class Batcher:
             return
         begun, computed = self._monotonic(), time.thread_time()
         try:
-            values = self.answers.called(loaded, table)
-        except Exception as exception:
+            values = self.answers.called(loaded, together)
+        except KeyboardInterrupt:
+            raise  # it is this thread's
+        except BaseException as exception:
             requests = chunk.requests(loaded, check)
             self.answers.answer_apart(lane, requests, exception)
             complete(requests, loop)
@@ -393,6 +392,13 @@ class Batcher:
                 if lane is None:  # pragma: no branch  # another thread may have been faster
                     lane = loaded.lane = Lane(loaded, self._batching)
         return lane  # type: ignore[no-any-return]  # the slot holds any batcher's lane
+
+
+def _valid(loaded: LoadedVersion, inputs: list[Any]) -> Any:
+    """What the model is given for several inputs, where a glance tells that all are valid; else None."""
+    if loaded.check_table is not None:
+        return loaded.check_table(inputs)
+    return None if any(input is None for input in inputs) else inputs
 
 
 def _request(

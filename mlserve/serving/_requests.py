@@ -148,6 +148,7 @@ def _wake(waiting: Sequence[Request]) -> None:
 def _tell(request: Request) -> None:
     future, result = request.future, request.result
     assert future is not None  # its caller awaits
+    request.future = None  # else each would keep the other, and the model, until garbage is collected
     if not future.done():  # its caller may have been cancelled
         future.set_result(request if result is None else result)
 

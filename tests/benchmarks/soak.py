@@ -8,7 +8,7 @@ version for as long as its windows reach back, so the versions are the same few,
 small: what it keeps has its full size soon. After a tenth of the predictions, and not before these windows are full,
 the resident memory is noted; at the end it may be ``MOST_GROWTH_MB`` larger and no more. The counters must say what
 the callers saw. Exits with 1 on growth, on a wrong answer, or on counters that do not balance. 20 million predictions
-by default; ``--quick`` is a twentieth of that.
+by default; ``--quick`` is an eighth of that.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from mlserve import (  # noqa: E402  # the project's own root first
 from mlserve.monitors import Resolution  # noqa: E402  # as above
 
 DEFAULT_PREDICTIONS = 20_000_000
-QUICK_SHARE = 20
+QUICK_SHARE = 8
 MOST_GROWTH_MB = 24.0
 """Above what an allocator and a ring of recent events vary by, far below a hundred bytes for each prediction."""
 MANY = 256
@@ -49,9 +49,9 @@ LONG_MS = 60_000.0
 VERSIONS = 8
 """Versions that take turns: more than stay loaded."""
 POLL_SECONDS = 0.01
-WINDOWS = (Resolution(timedelta(seconds=1), timedelta(seconds=2)), Resolution(timedelta(minutes=1), timedelta(hours=1)))
-NOTED_AFTER_SECONDS = 6.0
-"""All versions have had their turn, and the windows of seconds are full."""
+WINDOWS = (Resolution(timedelta(seconds=1), timedelta(seconds=2)), Resolution(timedelta(seconds=5), timedelta(seconds=10)))
+NOTED_AFTER_SECONDS = 15.0
+"""All versions have had their turn, and the windows are full."""
 
 
 class Model:

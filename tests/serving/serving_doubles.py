@@ -363,7 +363,8 @@ class ChoosingRouter(Router):
 
 def queued(server: Any) -> int:
     """Requests that wait for a batch. A server does not tell, since they are as well in flight."""
-    return sum(len(version.lane) for version in server._parts.cache.loaded if version.lane is not None)
+    lanes = [version.lane for version in server._parts.cache.loaded if version.lane is not None]
+    return sum(len(lane) + sum(map(len, lane.bunches.copy().values())) for lane in lanes)
 
 
 def held(server: Any) -> int:

@@ -32,6 +32,7 @@ import numpy as np
 import peer_ours
 from peer_case import CONSTANT, Call, Door, Row, logistic, rows, second
 from peer_load import Ask, Load, answered, load, loaded, running, socket_only
+from peer_ours import BATCHED as OURS
 
 os.environ.update(
     DO_NOT_TRACK="1",
@@ -51,7 +52,8 @@ PEERS = {
 }
 PACKAGES = ("mlserve", "numpy", "scikit-learn", "pandas", "pydantic", "uvicorn", "uvloop", *PEERS)
 CLIENTS = (1, 64)
-TURN_SECONDS = 0.2
+TURN_SECONDS = 0.15
+FIRST_CALLS = 50
 CLOSE = 1e-12
 WIDTH = 52
 WORK = ("calls", "loopback")
@@ -84,46 +86,59 @@ def same(name: str, found: Sequence[float], wanted: Sequence[float], answers_lab
         raise AssertionError(f"{name} answers {found[:3]}, not {right[:3]}")
 
 
-async def answers(one: Call, table: Row) -> list[float]:
-    found = [one.call(one.given(row)) for row in table]
-    return [one.read(await each if one.awaited else each) for each in found]
+async def awaited(call: Callable[[Any], Any], given: Sequence[Any]) -> list[Any]:
+    return [await call(each) for each in given]
 
 
-async def turn(one: Call, given: Any, calls: int) -> float:
-    """Nanoseconds a call. An awaited call is awaited in a loop that runs already, which costs the others nothing."""
-    call, repeat = one.call, range(calls)
+def answers(one: Call) -> list[float]:
+    given = [one.given(row) for row in rows()]
+    found = asyncio.run(awaited(one.call, given)) if one.awaited else map(one.call, given)
+    return [one.read(answer) for answer in found]
+
+
+async def awaited_turn(call: Callable[[Any], Any], given: Any, calls: int) -> float:
+    """The event loop runs before time is taken."""
+    repeat = range(calls)
     begun = time.perf_counter_ns()
-    if one.awaited:
-        for _ in repeat:
-            await call(given)
-    else:
-        for _ in repeat:
-            call(given)
+    for _ in repeat:
+        await call(given)
     return (time.perf_counter_ns() - begun) / calls
 
 
-async def timed(contenders: Sequence[Call], rounds: int) -> dict[str, list[float]]:
-    """What each took in every turn; turns are equally long, by what the call took at first."""
+def turn(one: Call, given: Any, calls: int) -> float:
+    """Nanoseconds a call."""
+    call, repeat = one.call, range(calls)
+    if one.awaited:
+        return asyncio.run(awaited_turn(call, given, calls))
+    begun = time.perf_counter_ns()
+    for _ in repeat:
+        call(given)
+    return (time.perf_counter_ns() - begun) / calls
+
+
+def timed(contenders: Sequence[Call], rounds: int) -> dict[str, list[float]]:
+    """What each took in every turn. Turns are equally long, by what the call took at first; every other round goes
+    backwards."""
     row = rows()[0]
     given = {one.name: one.given(row) for one in contenders}
     often = {}
     for one in contenders:
-        await turn(one, given[one.name], 50)
-        often[one.name] = max(20, int(TURN_SECONDS * 1e9 / await turn(one, given[one.name], 50)))
+        turn(one, given[one.name], FIRST_CALLS)
+        often[one.name] = max(FIRST_CALLS, int(TURN_SECONDS * 1e9 / turn(one, given[one.name], FIRST_CALLS)))
     taken: dict[str, list[float]] = {one.name: [] for one in contenders}
-    for _ in range(rounds):
-        for one in contenders:
-            taken[one.name].append(await turn(one, given[one.name], often[one.name]))
+    for index in range(rounds):
+        for one in contenders if index % 2 == 0 else reversed(contenders):
+            taken[one.name].append(turn(one, given[one.name], often[one.name]))
     return taken
 
 
 def compared(title: str, model: str, others: Sequence[Call], rounds: int) -> dict[str, Any]:
     direct = bare(model)
     contenders = [direct, *peer_ours.calls(model), *others]
-    wanted = [CONSTANT] * len(rows()) if model == "constant" else asyncio.run(answers(direct, rows()))
+    wanted = [CONSTANT] * len(rows()) if model == "constant" else answers(direct)
     for one in contenders:
-        same(one.name, asyncio.run(answers(one, rows())), wanted, one.answers_label)
-    taken = asyncio.run(timed(contenders, rounds))
+        same(one.name, answers(one), wanted, one.answers_label)
+    taken = timed(contenders, rounds)
     added = {
         name: statistics.median(each - under for each, under in zip(values, taken[direct.name], strict=True))
         for name, values in taken.items()
@@ -141,7 +156,7 @@ def compared(title: str, model: str, others: Sequence[Call], rounds: int) -> dic
 
 
 def measure_calls(present: dict[str, str], quick: bool) -> dict[str, Any]:
-    rounds = 5 if quick else 31
+    rounds = 5 if quick else 21
     figures = {}
     for model in ("constant", "logistic"):
         others = [call for module in peers(present, "calls") for call in module.calls(model)]
@@ -156,17 +171,30 @@ def measure_calls(present: dict[str, str], quick: bool) -> dict[str, Any]:
     return figures
 
 
-def in_process(server: Any, clients: int, seconds: float) -> Load:
+def in_process(name: str, server: Any, clients: int, seconds: float) -> Load:
+    ask = asked_in_batches if name == OURS else asked_in_turn
+
     async def run() -> Load:
-        asks = [asked(server, row) for row in rows()[:clients]]
+        asks = [ask(server, row) for row in rows()[:clients]]
         await load(asks, seconds / 4)
         return await load(asks, seconds)
 
     return asyncio.run(run())
 
 
-def asked(server: Any, row: Row) -> Ask:
+def asked_in_batches(server: Any, row: Row) -> Ask:
     async def ask() -> None:
+        if not (await server.apredict(row)).success:
+            raise AssertionError
+
+    return ask
+
+
+def asked_in_turn(server: Any, row: Row) -> Ask:
+    """Without batches a call never leaves the event loop: the others are let in before each, as a socket would."""
+
+    async def ask() -> None:
+        await asyncio.sleep(0)
         if not (await server.apredict(row)).success:
             raise AssertionError
 
@@ -185,11 +213,11 @@ async def all_at_once(server: Any) -> list[float]:
 def measure_loopback(present: dict[str, str], quick: bool) -> dict[str, Any]:
     table = rows()
     wanted = [second(logistic().predict_proba(row[None])) for row in table]
-    rounds, seconds = (2, 0.5) if quick else (11, 2.0)
+    rounds, seconds = (2, 0.5) if quick else (7, 1.0)
     contenders: dict[str, Callable[[int], Load]] = {}
 
-    def ours(server: Any) -> Callable[[int], Load]:
-        return lambda clients: in_process(server, clients, seconds)
+    def ours(name: str, server: Any) -> Callable[[int], Load]:
+        return lambda clients: in_process(name, server, clients, seconds)
 
     def theirs(port: int, door: Door) -> Callable[[int], Load]:
         return lambda clients: over_socket(port, door, clients, seconds)
@@ -197,7 +225,7 @@ def measure_loopback(present: dict[str, str], quick: bool) -> dict[str, Any]:
     with ExitStack() as stack:
         for name, server in peer_ours.asked().items():
             same(name, asyncio.run(all_at_once(server)), wanted, answers_label=True)
-            contenders[name] = ours(server)
+            contenders[name] = ours(name, server)
         constant = socket_only()
         port = stack.enter_context(running(constant, table[0]))
         contenders[constant.doors[0].name] = theirs(port, constant.doors[0])
@@ -217,7 +245,7 @@ def turns(clients: int, contenders: dict[str, Callable[[int], Load]], rounds: in
     for _ in range(rounds):
         for name, run in contenders.items():
             taken[name].append(run(clients))
-    first = taken[next(iter(contenders))]
+    first = taken[OURS]
     print(
         f"\n{clients} asking at a time: mlserve in this process, the others over HTTP on 127.0.0.1\n"
         f"{'':{WIDTH}}{'requests/s':>12}{'p50 ms':>10}{'p99 ms':>10}{'mlserve is times':>18}"

@@ -49,8 +49,8 @@ def calls(model: str) -> list[Call]:
 
     return [
         Call("BentoML, bound method, nothing validated", lambda row: row[None], predict, read),
-        Call("BentoML, validated by its input model", lambda row: row.tolist(), lambda row: validated([row]), read),
-        Call("BentoML, array validated by its input model", lambda row: row[None], validated, read),
+        Call("BentoML, a list validated by its input model", lambda row: [row.tolist()], validated, read),
+        Call("BentoML, an array through its input model", lambda row: row[None], validated, read),
     ]
 
 

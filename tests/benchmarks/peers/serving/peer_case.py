@@ -25,6 +25,7 @@ def table() -> tuple[Row, Row]:
 
 
 def logistic() -> LogisticRegression:
+    """The model, which is the same wherever it is fitted."""
     return LogisticRegression().fit(*table())
 
 
@@ -55,7 +56,7 @@ class Call:
 
 @attrs.frozen
 class Door:
-    """Where a server is asked over HTTP: ``body`` makes the request of a row, ``read`` the probability of the answer."""
+    """Where a server is asked over HTTP: ``body`` makes the request of a row, ``read`` the probability of an answer."""
 
     name: str
     path: str

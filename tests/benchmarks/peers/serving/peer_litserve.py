@@ -18,7 +18,7 @@ class Logistic(litserve.LitAPI):
     def setup(self, device: str) -> None:
         self.model = logistic()
 
-    def decode_request(self, request: dict[str, Any]) -> Row:
+    def decode_request(self, request):  # a type here would be looked for in the web framework
         return np.array(request["input"])
 
     def predict(self, x: Row) -> Row:

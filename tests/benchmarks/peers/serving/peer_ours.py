@@ -8,6 +8,8 @@ from peer_case import CONSTANT, FEATURES, Call, logistic, second
 
 from mlserve import ArraySchema, Batching, InMemoryModelMonitor, InMemoryModelRepository, ModelServer
 
+BATCHED = "mlserve in process, Batching()"
+
 
 def constant(x: Any) -> float:
     return CONSTANT
@@ -46,6 +48,6 @@ def calls(model: str) -> list[Call]:
 def asked() -> dict[str, ModelServer[Any, Any, Any]]:
     """The servers whose ``apredict`` is asked beside those that are asked over HTTP."""
     return {
-        "mlserve in process, Batching()": served(logistic(), (FEATURES,), batching=Batching()),
+        BATCHED: served(logistic(), (FEATURES,), batching=Batching()),
         "mlserve in process, not batched": served(logistic(), (FEATURES,)),
     }

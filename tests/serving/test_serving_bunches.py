@@ -1,0 +1,257 @@
+"""What coroutines of one event loop ask at the same time: checked, answered and recorded together, harmed alone."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import gc
+import threading
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from serving_doubles import Gate, InThread, Tallied, TickingClock, queued, until
+
+from mlserve import ArraySchema, Batching, ErrorKind, InMemoryModelMonitor, InMemoryModelRepository
+
+Host = Callable[..., Tallied]
+STEP_MS = 0.1
+"""A model whose calls take so long is worth a batch, and short enough for an event loop."""
+
+caller = contextvars.ContextVar("caller", default="nobody")
+
+
+class Sums:
+    """Answers each row with its sum; keeps the tables it was shown since ``forget``."""
+
+    is_pure = True
+
+    def __init__(self) -> None:
+        self.tables: list[list[list[float]]] = []
+        self.callers: list[str] = []
+        self.gate: Gate | None = None
+        self.raised: BaseException | None = None
+
+    def forget(self) -> None:
+        self.tables, self.callers = [], []
+
+    def predict(self, X: Any) -> Any:
+        self.tables.append(np.asarray(X).tolist())
+        self.callers.append(caller.get())
+        if self.gate is not None:
+            self.gate.pass_through()
+        if self.raised is not None and [13.0, 13.0] in self.tables[-1]:
+            raise self.raised
+        return np.asarray(X).sum(axis=1)
+
+
+def row(value: float) -> np.ndarray:
+    return np.array([value, value])
+
+
+@pytest.fixture
+def sums() -> Sums:
+    return Sums()
+
+
+@pytest.fixture
+def serving(sums: Sums, tallied: Host) -> Callable[..., Tallied]:
+    """A server of ``sums``, which checks rows of two finite floats and has answered one."""
+
+    def serve(**options: Any) -> Tallied:
+        repository = InMemoryModelRepository[Any]()
+        schema = ArraySchema.infer(np.array([[0.0, 0.0], [9.0, 9.0]]))
+        repository.register(sums, task="regression", example=row(1.0), schema=schema)
+        options = {"batching": Batching(), "clock": TickingClock(STEP_MS)} | options
+        server = tallied(repository, **options)
+        server.predict(row(0.0))
+        sums.forget()
+        return server
+
+    return serve
+
+
+def together(server: Tallied, inputs: list[Any], **options: Any) -> list[Any]:
+    async def ask() -> list[Any]:
+        return await asyncio.gather(*(server.apredict(input, **options) for input in inputs))
+
+    return asyncio.run(ask())
+
+
+def test_one_table_answers_all(serving: Callable[..., Tallied], sums: Sums) -> None:
+    """Coroutines that ask within one turn of their loop share one call of the model, each with its own answer."""
+    results = together(serving(), [row(1.0), row(2.0), row(3.0)])
+    assert ([result.value for result in results], sums.tables) == ([2.0, 4.0, 6.0], [[[1, 1], [2, 2], [3, 3]]])
+
+
+@pytest.mark.parametrize(
+    "bad", [row(float("nan")), np.zeros(3), np.zeros((1, 2)), "text", None, np.array(["a", "b"]), [1.0]], ids=str
+)
+def test_an_invalid_input_fails_alone(bad: Any, serving: Callable[..., Tallied], sums: Sums) -> None:
+    """An input that is not valid is refused and never shown to the model; the others are answered by one call."""
+    results = together(serving(), [row(1.0), bad, row(3.0)])
+    kinds = [None if result.error is None else result.error.kind for result in results]
+    assert (kinds, sums.tables) == ([None, ErrorKind.InvalidInput, None], [[[1, 1], [3, 3]]])
+
+
+@pytest.mark.parametrize("given", [[2, 2], (2.0, 2.0), np.array([2, 2]), np.array([2, 2], np.float32)], ids=repr)
+def test_what_is_valid_in_another_form_is_answered(given: Any, serving: Callable[..., Tallied], sums: Sums) -> None:
+    """A row of another type or dtype that the schema accepts is answered as if it were alone."""
+    results = together(serving(), [row(1.0), given])
+    assert ([result.value for result in results], sums.tables) == ([2.0, 4.0], [[[1, 1], [2, 2]]])
+
+
+def test_no_batch_is_larger_than_the_most(serving: Callable[..., Tallied], sums: Sums) -> None:
+    """More requests than ``max_batch_size`` are answered in several calls, the oldest first."""
+    results = together(serving(batching=Batching(max_batch_size=2)), [row(float(number)) for number in range(5)])
+    assert [result.value for result in results] == [0.0, 2.0, 4.0, 6.0, 8.0]
+    assert [len(table) for table in sums.tables] == [2, 2, 1]
+
+
+def test_too_many_are_refused(serving: Callable[..., Tallied], sums: Sums) -> None:
+    """Above ``max_queued`` a request fails at once with Overloaded; those before it are answered."""
+    results = together(serving(batching=Batching(max_queued=2)), [row(float(number)) for number in range(4)])
+    kinds = [None if result.error is None else result.error.kind for result in results]
+    assert (kinds, len(sums.tables)) == ([None, None, ErrorKind.Overloaded, ErrorKind.Overloaded], 1)
+
+
+async def _leave_one(server: Tallied) -> list[Any]:
+    tasks = [asyncio.ensure_future(server.apredict(row(float(number)))) for number in range(2)]
+    await asyncio.sleep(0)  # both have asked, and their batch comes at the end of the loop's next turn
+    tasks[0].cancel()
+    tasks.append(asyncio.ensure_future(server.apredict(row(2.0))))
+    return await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@pytest.mark.parametrize("max_queued", [2, 1024])
+def test_who_leaves_is_not_answered(max_queued: int, serving: Callable[..., Tallied], sums: Sums) -> None:
+    """A cancelled caller makes room for another, and its input is not shown to the model."""
+    left, *results = asyncio.run(_leave_one(serving(batching=Batching(max_queued=max_queued))))
+    assert isinstance(left, asyncio.CancelledError)
+    assert ([result.value for result in results], sums.tables) in [
+        ([2.0, 4.0], [[[1, 1], [2, 2]]]),
+        ([2.0, 4.0], [[[1, 1]], [[2, 2]]]),
+    ]
+
+
+def test_a_row_that_breaks_the_model_fails_alone(serving: Callable[..., Tallied], sums: Sums) -> None:
+    """Of a model that may be called again, only the row at fault fails."""
+    server, sums.raised = serving(), ValueError("thirteen")
+    results = together(server, [row(1.0), row(2.0), row(13.0), row(3.0)])
+    kinds = [None if result.error is None else result.error.kind for result in results]
+    assert kinds == [None, None, ErrorKind.PredictionException, None]
+
+
+def test_an_exit_out_of_the_model_fails_its_batch(serving: Callable[..., Tallied], sums: Sums) -> None:
+    """SystemExit out of a batch fails those who asked; it does not end the event loop of whoever asked with them."""
+    server, sums.raised = serving(), SystemExit(3)
+    results = together(server, [row(1.0), row(13.0)])
+    assert [result.error.kind for result in results] == [ErrorKind.PredictionException] * 2
+
+
+def test_an_interrupt_leaves_the_loop_and_fails_its_batch(serving: Callable[..., Tallied], sums: Sums) -> None:
+    """KeyboardInterrupt is for the thread that it hits; those in the batch it hit fail, and do not wait for ever."""
+    server, sums.raised = serving(), KeyboardInterrupt()
+    loop = asyncio.new_event_loop()
+    tasks = [loop.create_task(server.apredict(row(value))) for value in (1.0, 13.0)]
+    with pytest.raises(KeyboardInterrupt):
+        loop.run_until_complete(asyncio.wait(tasks))
+    done, _ = loop.run_until_complete(asyncio.wait(tasks))
+    loop.close()
+    assert {task.result().error.kind for task in done} == {ErrorKind.PredictionException}
+
+
+def test_a_caller_alone_is_answered_in_its_context(serving: Callable[..., Tallied], sums: Sums) -> None:
+    """The model sees the context of a caller who asks alone, and nobody's in a batch."""
+    server = serving()
+
+    async def ask(name: str) -> Any:
+        caller.set(name)
+        return await server.apredict(row(1.0))
+
+    async def both() -> None:
+        await asyncio.gather(ask("one"), ask("other"))
+
+    asyncio.run(ask("alone"))
+    asyncio.run(both())
+    assert sums.callers == ["alone", "nobody"]
+
+
+def test_keys_are_recorded(serving: Callable[..., Tallied]) -> None:
+    """The key of each request stands in its event, where requests without one are in the same batch."""
+    monitor = InMemoryModelMonitor()
+    server = serving(monitor=monitor)
+
+    async def ask() -> None:
+        await asyncio.gather(server.apredict(row(1.0), key="a"), server.apredict(row(2.0)))
+
+    asyncio.run(ask())
+    told = [event.key for event in monitor.events().events]
+    assert told[-2:] == ["a", None]
+
+
+def test_while_the_model_is_busy_coroutines_queue_with_threads(serving: Callable[..., Tallied], sums: Sums) -> None:
+    """What a loop cannot answer at once joins the queue, checked one by one; the invalid fails without waiting."""
+    server = serving()
+    sums.gate = Gate()
+    busy = InThread(server.predict, row(5.0))
+    sums.gate.wait_until_reached()
+    refused = threading.Event()
+
+    async def bad() -> Any:
+        result = await server.apredict(row(float("nan")))
+        refused.set()
+        return result
+
+    async def ask() -> list[Any]:
+        return await asyncio.gather(server.apredict(row(1.0)), bad(), server.apredict(row(2.0)))
+
+    asked = InThread(lambda: asyncio.run(ask()))
+    until(refused.is_set)
+    until(lambda: queued(server) == 2)
+    sums.gate.open()
+    first, invalid, second = asked.result()
+    assert (busy.result().value, first.value, second.value) == (10.0, 2.0, 4.0)
+    assert (invalid.error.kind, sums.tables) == (ErrorKind.InvalidInput, [[[5, 5]], [[1, 1], [2, 2]]])
+
+
+def test_what_a_monitor_knows_is_the_same_alone_or_together(serving: Callable[..., Tallied]) -> None:
+    """A batch leaves the same inputs, outputs and counts with the monitor as its requests one by one."""
+    told = []
+    for ask in (
+        lambda server: together(server, [row(1.0), row(2.0), row(3.0)]),
+        lambda server: [server.predict(row(value)) for value in (1.0, 2.0, 3.0)],
+    ):
+        monitor = InMemoryModelMonitor()
+        ask(serving(monitor=monitor))
+        told.append([(event.input.tolist(), event.output) for event in monitor.events().events[1:]])
+    assert told[0] == told[1] == [([1.0, 1.0], 2.0), ([2.0, 2.0], 4.0), ([3.0, 3.0], 6.0)]
+
+
+def test_an_evicted_model_is_gone_at_once(tallied: Host) -> None:
+    """A batched model that is evicted does not wait for the garbage collector."""
+    alive: list[weakref.ref[Sums]] = []
+
+    class Loading(InMemoryModelRepository[Any]):
+        def load_model(self, version: Any) -> Any:
+            model = Sums()
+            alive.append(weakref.ref(model))
+            return model
+
+    repository = Loading()
+    for _ in range(4):
+        repository.register(Sums(), example=row(1.0))
+    server = tallied(repository, batching=Batching(), clock=TickingClock(STEP_MS))
+    gc.collect()
+    gc.disable()
+    try:
+        for number in range(12):
+            repository.activate(str(number % 4 + 1))
+            together(server, [row(1.0), row(2.0)])
+        server.predict(row(1.0))
+        held = sum(model() is not None for model in alive)
+    finally:
+        gc.enable()
+    assert (len(alive), held <= 3) == (12, True)
