@@ -12,6 +12,7 @@ import operator
 import threading
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, final
 
 from mlserve._rendering import described
@@ -39,6 +40,9 @@ HAND_OVER_MS = 0.3
 
 GATHER_SECONDS = 0.003
 """A batch that a calling thread runs stays open for so long at most, while others keep coming."""
+
+give_way = partial(time.sleep, 0)
+"""Lets other threads have the interpreter."""
 
 
 @final
@@ -162,12 +166,10 @@ class Batcher:
         Threads that the last batch answered may be about to ask again, and wait for the interpreter, which this one
         has. While they keep coming the batch stays open; where nobody comes it does not wait.
         """
-        size, full = len(lane), self._batching.max_batch_size
         until = self._monotonic() + GATHER_SECONDS
-        while size < full and self._monotonic() < until:
-            time.sleep(0)
-            size, before = len(lane), size
-            if size == before:
+        while (size := len(lane)) < self._batching.max_batch_size and self._monotonic() < until:
+            give_way()
+            if len(lane) == size:
                 break
         self._run(lane)
 
@@ -238,8 +240,6 @@ class Batcher:
             lane.put_all([request for request in requests if request.error is None])
             self.go_on(loaded)
             return
-        holds = loaded.holds
-        holds.append(self)
         chunk = bunch.take(self._batching.max_batch_size)
         try:
             lane.last_size = len(chunk)
@@ -249,10 +249,7 @@ class Batcher:
             complete(chunk.requests(loaded, interrupt), loop)
             raise
         finally:
-            holds.pop()
             lane.permit.release()
-            if loaded.evicting:
-                self._sweep()
             if len(bunch):
                 loop.call_soon(self._answer_bunch, lane, loop, bunch, context=contextvars.Context())
             else:
@@ -361,12 +358,10 @@ class Batcher:
             leader.let_go_on()
         elif loop is None:
             self.thread.wake(lane)
-        elif loop not in lane.flushing:
-            lane.flushing.add(loop)
+        else:
             try:
                 loop.call_soon_threadsafe(self._flush, lane, loop, context=contextvars.Context())
             except RuntimeError:  # it was closed, and its callers with it
-                lane.flushing.discard(loop)
                 self.thread.wake(lane)
 
     def _weight(self, input: Any) -> int:

@@ -212,42 +212,42 @@ def alone(rounds: int, calls: int) -> dict[str, float]:
     return found
 
 
+def swapped(options: dict[str, Any]) -> float:
+    """The 99th percentile of the second around a hot swap over that of the second before, under 64 threads."""
+    repository = InMemoryModelRepository[Any]()
+    repository.register(LogisticRegression().fit(X, Y), schema=SCHEMA, example=X[0])
+    server = ModelServer[Any, Any, Any](repository, InMemoryModelMonitor(), **options)
+    server.predict(X[0])
+    stop = threading.Event()
+    times: list[tuple[float, float]] = []
+
+    def one(row: np.ndarray) -> None:
+        while not stop.is_set():
+            begun = time.perf_counter()
+            result = server.predict(row)
+            times.append((begun, time.perf_counter() - begun))
+            if not result.success:
+                raise AssertionError
+
+    threads = [threading.Thread(target=one, args=(row,)) for row in ROWS[:THREADS]]
+    for thread in threads:
+        thread.start()
+    time.sleep(2.0)
+    at = time.perf_counter()
+    repository.register(LogisticRegression(C=0.5).fit(X, Y), schema=SCHEMA, example=X[0])
+    time.sleep(1.0)
+    stop.set()
+    for thread in threads:
+        thread.join()
+    before = [took for begun, took in times if at - 1.5 <= begun < at - 0.5]
+    around = [took for begun, took in times if at - 0.5 <= begun < at + 0.5]
+    return float(np.percentile(around, 99) / np.percentile(before, 99))
+
+
 def swap(rounds: int) -> dict[str, float]:
-    """The 99th percentile of the second around a hot swap, beside that of the second before it, under 64 threads."""
-    found: dict[str, float] = {}
-    for name, options in (("unbatched", {}), ("batched", {"batching": Batching()})):
-        ratios = []
-        for _ in range(rounds):
-            repository = InMemoryModelRepository[Any]()
-            repository.register(LogisticRegression().fit(X, Y), schema=SCHEMA, example=X[0])
-            server = ModelServer[Any, Any, Any](repository, InMemoryModelMonitor(), **options)
-            server.predict(X[0])
-            stop = threading.Event()
-            times: list[tuple[float, float]] = []
-
-            def one(row: np.ndarray) -> None:
-                while not stop.is_set():
-                    begun = time.perf_counter()
-                    result = server.predict(row)
-                    times.append((begun, time.perf_counter() - begun))
-                    if not result.success:
-                        raise AssertionError
-
-            threads = [threading.Thread(target=one, args=(row,)) for row in ROWS[:THREADS]]
-            for thread in threads:
-                thread.start()
-            time.sleep(2.0)
-            swapped = time.perf_counter()
-            repository.register(LogisticRegression(C=0.5).fit(X, Y), schema=SCHEMA, example=X[0])
-            time.sleep(1.0)
-            stop.set()
-            for thread in threads:
-                thread.join()
-            before = [took for begun, took in times if swapped - 1.5 <= begun < swapped - 0.5]
-            around = [took for begun, took in times if swapped - 0.5 <= begun < swapped + 0.5]
-            ratios.append(float(np.percentile(around, 99) / np.percentile(before, 99)))
-        found[name] = statistics.median(ratios)
-    return found
+    """A hot swap under 64 threads, unbatched and batched; medians."""
+    options: dict[str, dict[str, Any]] = {"unbatched": {}, "batched": {"batching": Batching()}}
+    return {name: statistics.median(swapped(given) for _ in range(rounds)) for name, given in options.items()}
 
 
 def main() -> None:

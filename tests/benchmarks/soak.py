@@ -49,7 +49,10 @@ LONG_MS = 60_000.0
 VERSIONS = 8
 """Versions that take turns: more than stay loaded."""
 POLL_SECONDS = 0.01
-WINDOWS = (Resolution(timedelta(seconds=1), timedelta(seconds=2)), Resolution(timedelta(seconds=5), timedelta(seconds=10)))
+WINDOWS = (
+    Resolution(timedelta(seconds=1), timedelta(seconds=2)),
+    Resolution(timedelta(seconds=5), timedelta(seconds=10)),
+)
 NOTED_AFTER_SECONDS = 15.0
 """All versions have had their turn, and the windows are full."""
 

@@ -42,7 +42,7 @@ from mlserve import (
 from mlserve.clocks import ManualClock
 from mlserve.protocols import BatchPredictor
 from mlserve.records import CheckStatus, ServingResult
-from mlserve.serving import _batch_threads
+from mlserve.serving import _batch_threads, _batching
 
 Host = Callable[..., Tallied]
 
@@ -141,7 +141,7 @@ def test_every_request_gets_its_own_answer(schedule: Any, step_ms: float, is_pur
 
 def test_threads_and_loops_share_batches(host: Host) -> None:
     """A thread, and the callers of two event loops, queue for one model and are answered by one call."""
-    server, model, gate, calls = busy(host, 1)
+    server, model, gate, calls = busy(host, 1, clock=TickingClock(10 * DEAR_MS))
 
     def run_loop(first: int) -> list[Any]:
         async def ask() -> list[Any]:
@@ -339,7 +339,7 @@ def test_a_caller_who_went_away_keeps_no_place(host: Host) -> None:
 
 def test_who_is_cancelled_in_the_queue_harms_nobody(host: Host) -> None:
     """A caller cancelled before its batch begins is taken out of it; the model never sees the input."""
-    server, model, gate, calls = busy(host, 1)
+    server, model, gate, calls = busy(host, 1, clock=TickingClock(10 * DEAR_MS))
 
     async def ask() -> list[Any]:
         tasks = [asyncio.ensure_future(server.apredict(number)) for number in (2, 3, 4)]
@@ -826,3 +826,96 @@ def test_who_waits_too_long_for_a_batch_goes_away(is_async: bool, host: Host) ->
     gate.open()
     assert result.error.kind is ErrorKind.DeadlineExceeded
     assert (values(calls), server.predict(2).value, model.batches) == ([0], 20, [[0], [2]])
+
+
+# ------------------------------------------------------------------------------------------------ threads that lead
+
+
+def in_callers_hands(calls: Sequence[InThread]) -> list[Any]:
+    """Of each call what came of it: a value, a kind of error, or the name of what it raised."""
+    outcomes: list[Any] = []
+    for call in calls:
+        try:
+            result = call.result()
+            outcomes.append(result.value if result.success else result.error.kind)
+        except BaseException as error:
+            outcomes.append(type(error).__name__)
+    return outcomes
+
+
+def test_an_interrupt_hits_who_runs_the_batch_and_fails_the_others(host: Host) -> None:
+    """KeyboardInterrupt out of a batch is raised where it ran; whoever waited for that batch fails, and is told."""
+
+    class Interrupted(Batched):
+        def predict_batch(self, inputs: Sequence[Any]) -> list[Any]:
+            if len(inputs) > 1:
+                raise KeyboardInterrupt
+            return super().predict_batch(inputs)
+
+    _, _, gate, calls = busy(host, 3, model=Interrupted())
+    gate.open()
+    outcomes = in_callers_hands(calls)
+    assert outcomes[0] == 0
+    assert sorted(map(str, outcomes[1:])) == ["KeyboardInterrupt", *[str(ErrorKind.PredictionException)] * 2]
+
+
+def test_an_interrupt_spares_who_was_answered_before(host: Host) -> None:
+    """Where a batch was taken apart, an interrupt in one part leaves the answers of the parts before it."""
+
+    class Fragile(Batched):
+        def predict_batch(self, inputs: Sequence[Any]) -> list[Any]:
+            if len(inputs) > 1:
+                raise ValueError("together")
+            if inputs == [2]:
+                raise KeyboardInterrupt
+            return super().predict_batch(inputs)
+
+    _, _, gate, calls = busy(host, 2, model=Fragile(is_pure=True))
+    gate.open()
+    outcomes = in_callers_hands(calls)
+    assert outcomes[:2] in ([0, 10], [0, "KeyboardInterrupt"])
+    assert outcomes[2] in (ErrorKind.PredictionException, "KeyboardInterrupt")
+
+
+def test_few_callers_of_a_short_model_do_not_wait_for_each_other(host: Host) -> None:
+    """Where a batch would spare less than waiting for each other costs, a second caller is answered at once."""
+    gate = Gate()
+
+    class Stuck(Batched):
+        def predict_batch(self, inputs: Sequence[Any]) -> list[Any]:
+            if 0 in inputs:
+                gate.pass_through()
+            return super().predict_batch(inputs)
+
+    server = host(Stuck(), batching=Batching(), clock=TickingClock(DEAR_MS))
+    server.predict(1)
+    stuck = InThread(server.predict, 0)
+    gate.wait_until_reached()
+    second = server.predict(2).value
+    gate.open()
+    assert (second, stuck.result().value) == (20, 0)
+
+
+def test_a_batch_stays_open_while_others_come(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread that runs a batch lets others come first, for as long as one more does at every look."""
+    late: list[InThread] = []
+
+    def let_one_come() -> None:
+        if len(late) < 2:
+            late.append(InThread(server.predict, 8 + len(late)))
+            count = 1 + len(late)
+            until(lambda: queued(server) == count)
+
+    server, model, gate, calls = busy(host, 1, clock=TickingClock(10 * DEAR_MS))
+    monkeypatch.setattr(_batching, "GATHER_SECONDS", PATIENCE)
+    monkeypatch.setattr(_batching, "give_way", let_one_come)
+    gate.open()
+    assert (values(calls), values(late)) == ([0, 10], [80, 90])
+    assert model.batches == [[0], [1, 8, 9]]
+
+
+def test_who_waits_for_others_is_not_forgotten_when_a_batch_is_full(host: Host) -> None:
+    """With ``max_wait_ms``, what a full batch leaves in the queue is answered too."""
+    _, model, gate, calls = busy(host, 3, batching=Batching(max_batch_size=2, max_wait_ms=1.0))
+    gate.open()
+    assert (sorted(values(calls)), sum(map(len, model.batches))) == ([0, 10, 20, 30], 4)

@@ -33,6 +33,7 @@ class Sums:
         self.callers: list[str] = []
         self.gate: Gate | None = None
         self.raised: BaseException | None = None
+        self.hook: Callable[[], object] = int
 
     def forget(self) -> None:
         self.tables, self.callers = [], []
@@ -42,6 +43,7 @@ class Sums:
         self.callers.append(caller.get())
         if self.gate is not None:
             self.gate.pass_through()
+        self.hook()
         if self.raised is not None and [13.0, 13.0] in self.tables[-1]:
             raise self.raised
         return np.asarray(X).sum(axis=1)
@@ -255,3 +257,70 @@ def test_an_evicted_model_is_gone_at_once(tallied: Host) -> None:
     finally:
         gc.enable()
     assert (len(alive), held <= 3) == (12, True)
+
+
+def test_all_may_be_invalid(serving: Callable[..., Tallied], sums: Sums) -> None:
+    """When nobody's input is valid, the model is not called."""
+    results = together(serving(), [row(float("nan")), row(float("inf"))])
+    assert ([result.error.kind for result in results], sums.tables) == ([ErrorKind.InvalidInput] * 2, [])
+
+
+def test_all_may_leave(serving: Callable[..., Tallied], sums: Sums) -> None:
+    """When everybody has left before the batch closes, the model is not called, and later requests are answered."""
+    server = serving()
+
+    async def leave() -> Any:
+        task = asyncio.ensure_future(server.apredict(row(1.0)))
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task])
+        return await server.apredict(row(2.0))
+
+    assert (asyncio.run(leave()).value, sums.tables) == (4.0, [[[2, 2]]])
+
+
+def test_who_leaves_during_the_call_harms_nobody(serving: Callable[..., Tallied], sums: Sums) -> None:
+    """A caller that is cancelled while its batch is answered gets its cancellation, the others their answers."""
+    server = serving()
+
+    async def ask() -> list[Any]:
+        tasks = [asyncio.ensure_future(server.apredict(row(value))) for value in (1.0, 2.0)]
+        sums.hook = tasks[0].cancel
+        return await asyncio.gather(*tasks, return_exceptions=True)
+
+    left, result = asyncio.run(ask())
+    assert (type(left), result.value) == (asyncio.CancelledError, 4.0)
+
+
+def test_each_loop_answers_its_own(serving: Callable[..., Tallied], sums: Sums) -> None:
+    """A second event loop does not wait for a first one whose requests are not answered yet."""
+    server = serving()
+
+    async def ask() -> list[Any]:
+        mine = asyncio.ensure_future(server.apredict(row(1.0)))
+        await asyncio.sleep(0)  # asked, and not answered: this loop stands still until the other one has ended
+        other = InThread(lambda: asyncio.run(server.apredict(row(2.0)))).result()
+        return [other.value, (await mine).value]
+
+    assert (asyncio.run(ask()), sums.tables) == ([4.0, 2.0], [[[2, 2]], [[1, 1]]])
+
+
+def test_a_loop_that_ends_leaves_nothing_queued(serving: Callable[..., Tallied], sums: Sums) -> None:
+    """A caller that gave up while the model was busy, and its loop with it, is cleared away when the model is free."""
+    server = serving()
+    sums.gate = Gate()
+    busy = InThread(server.predict, row(5.0))
+    sums.gate.wait_until_reached()
+
+    async def give_up() -> None:
+        task = asyncio.ensure_future(server.apredict(row(1.0)))
+        while not queued(server) or server._parts.cache.loaded[0].lane.bunches:
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task])
+
+    asyncio.run(give_up())
+    sums.gate.open()
+    assert busy.result().value == 10.0
+    until(lambda: not queued(server))
+    assert sums.tables == [[[5, 5]]]

@@ -74,6 +74,18 @@ def peers(present: dict[str, str], part: str) -> list[Any]:
     return [module for module in modules if hasattr(module, part)]
 
 
+def allowed(present: dict[str, str], part: str) -> list[Any]:
+    """Those of the peers that may start servers here."""
+    found = []
+    for module in peers(present, part):
+        reason = module.refused() if hasattr(module, "refused") else None
+        if reason is None:
+            found.append(module)
+        else:
+            print(f"\n{part} left out: {reason}")
+    return found
+
+
 def bare(model: str) -> Call:
     if model == "constant":
         return Call("bare model", lambda row: row[None], peer_ours.constant, float)
@@ -161,7 +173,7 @@ def measure_calls(present: dict[str, str], quick: bool) -> dict[str, Any]:
     for model in ("constant", "logistic"):
         others = [call for module in peers(present, "calls") for call in module.calls(model)]
         figures[model] = compared(f"one call in process, {model} model", model, others, rounds)
-    for module in peers(present, "remote_calls"):
+    for module in allowed(present, "remote_calls"):
         try:
             for model in ("constant", "logistic"):
                 title = f"one call, replica in another process, {model} model"
@@ -210,7 +222,10 @@ async def all_at_once(server: Any) -> list[float]:
     return [float(one.unwrap()) for one in await asyncio.gather(*(server.apredict(row) for row in rows()))]
 
 
-def measure_loopback(present: dict[str, str], quick: bool) -> dict[str, Any]:
+def measure_loopback(present: dict[str, str], quick: bool) -> dict[str, Any] | None:
+    modules = allowed(present, "servers")
+    if not modules:
+        return None
     table = rows()
     wanted = [second(logistic().predict_proba(row[None])) for row in table]
     rounds, seconds = (2, 0.5) if quick else (7, 1.0)
@@ -229,7 +244,7 @@ def measure_loopback(present: dict[str, str], quick: bool) -> dict[str, Any]:
         constant = socket_only()
         port = stack.enter_context(running(constant, table[0]))
         contenders[constant.doors[0].name] = theirs(port, constant.doors[0])
-        for server in [module.server() for module in peers(present, "server")]:
+        for server in [server for module in modules for server in module.servers()]:
             port = stack.enter_context(running(server, table[0]))
             for door in server.doors:
                 same(door.name, asyncio.run(answered(port, door, table)), wanted, answers_label=False)

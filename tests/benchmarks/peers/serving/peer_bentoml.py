@@ -24,7 +24,7 @@ class Constant:
         return CONSTANT
 
 
-@bentoml.service(workers=1)
+@bentoml.service(workers=1, logging={"access": {"enabled": False}})
 class Logistic:
     def __init__(self) -> None:
         self.model = logistic()
@@ -54,7 +54,7 @@ def calls(model: str) -> list[Call]:
     ]
 
 
-def server() -> Server:
+def servers() -> list[Server]:
     def command(port: int, directory: Path) -> list[str]:
         here = str(Path(__file__).parent)
         tool = str(Path(sys.executable).parent / "bentoml")
@@ -64,10 +64,11 @@ def server() -> Server:
     def body(row: Row) -> Any:
         return {"x": [row.tolist()]}
 
-    return Server(
+    served = Server(
         command,
         [
             Door("BentoML, batched", "/batched", body, second),
             Door("BentoML, not batched", "/predict", body, second),
         ],
     )
+    return [served]

@@ -74,8 +74,10 @@ class Door:
 
 @attrs.frozen
 class Server:
-    """A server: its command for a port and a new directory, what it adds to the environment, and its doors."""
+    """A server: its command for a port and a new directory, its doors, what it adds to the environment, and how long
+    after its first answers it still closes connections, because it reads its configuration again."""
 
     command: Callable[[int, Path], list[str]]
     doors: Sequence[Door]
     environment: Mapping[str, str] = attrs.field(factory=dict)
+    settle_seconds: float = 0.0

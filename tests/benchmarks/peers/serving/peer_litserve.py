@@ -30,17 +30,18 @@ class Logistic(litserve.LitAPI):
         return {"output": output.tolist()}
 
 
-def server() -> Server:
+def servers() -> list[Server]:
     def command(port: int, directory: Path) -> list[str]:
         return [sys.executable, __file__, str(port)]
 
-    return Server(
+    served = Server(
         command,
         [
             Door(f"LitServe, {title}", path, lambda row: {"input": row.tolist()}, lambda found: found["output"][1])
             for path, title in (("/batched", "batched"), ("/plain", "not batched"))
         ],
     )
+    return [served]
 
 
 def main() -> None:

@@ -202,6 +202,7 @@ def running(server: Server, row: np.ndarray[Any, Any]) -> Iterator[int]:
                 except RuntimeError:
                     print((directory / "output").read_text(errors="replace")[-4_000:], file=sys.stderr)
                     raise
+                time.sleep(server.settle_seconds)
                 yield port
             finally:
                 stop(process)

@@ -86,7 +86,7 @@ async def _calls(model: str) -> list[Call]:
 
 def settings_written(port: int, directory: Path) -> list[str]:
     common = {"host": "127.0.0.1", "http_port": port, "grpc_port": port + 1, "metrics_port": port + 2}
-    server = {**common, "debug": False, "metrics_dir": str(directory)}
+    server = {**common, "debug": False, "parallel_workers": 0, "metrics_dir": str(directory)}
     (directory / "settings.json").write_text(json.dumps(server))
     joblib.dump(logistic(), directory / "model.joblib")
     batching = {"max_batch_size": BATCH, "max_batch_time": BATCH_SECONDS}
@@ -100,14 +100,15 @@ def settings_written(port: int, directory: Path) -> list[str]:
     return [str(Path(sys.executable).parent / "mlserver"), "start", str(directory)]
 
 
-def server() -> Server:
+def servers() -> list[Server]:
     def body(row: Row) -> Any:
         return {"inputs": [{"name": "x", "shape": [1, FEATURES], "datatype": "FP64", "data": row.tolist()}]}
 
-    return Server(
+    served = Server(
         settings_written,
         [
             Door(f"MLServer, {title}", f"/v2/models/{name}/infer", body, lambda found: found["outputs"][0]["data"][-1])
             for name, title in (("batched", "batched"), ("plain", "not batched"))
         ],
     )
+    return [served]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
+import socket
 import sys
 import threading
 from pathlib import Path
@@ -17,7 +18,13 @@ from ray import serve
 BATCH = 64
 BATCH_SECONDS = 0.001
 MEMORY = 128 * 1024**2
-OPTIONS: dict[str, Any] = {"max_ongoing_requests": 1_000, "ray_actor_options": {"num_cpus": 0.5}}
+HAPROXY_SECONDS = 8.0
+FAST = {"RAY_SERVE_THROUGHPUT_OPTIMIZED": "1"}
+OPTIONS: dict[str, Any] = {
+    "max_ongoing_requests": 1_000,
+    "ray_actor_options": {"num_cpus": 0.5},
+    "logging_config": {"enable_access_log": False},
+}
 
 
 @serve.deployment(**OPTIONS)
@@ -57,6 +64,14 @@ class AskedInBatches:
         return await self.many(await request.json())
 
 
+def refused() -> str | None:
+    """Why no Ray is started here, or None. It opens some twenty ports, most of them on every address, and has no
+    setting that keeps all of them to the loopback interface."""
+    if [name for _, name in socket.if_nameindex()] == ["lo"]:
+        return None
+    return "Ray is started only where there is no interface but loopback; README.md tells how"
+
+
 def started() -> None:
     ray.init(
         num_cpus=2,
@@ -93,17 +108,27 @@ def stopped() -> None:
     ray.shutdown()
 
 
-def server() -> Server:
+def servers() -> list[Server]:
+    """Ray's own HTTP proxy, and the HAProxy that comes with it."""
+
     def command(port: int, directory: Path) -> list[str]:
         return [sys.executable, __file__, str(port)]
 
-    return Server(
-        command,
-        [
-            Door(f"Ray Serve, {title}", path, lambda row: row.tolist(), lambda found: found[1])
-            for path, title in (("/batched", "batched"), ("/plain", "not batched"))
-        ],
-    )
+    return [
+        Server(
+            command,
+            [
+                Door(f"Ray Serve, {proxy}, {title}", path, lambda row: row.tolist(), lambda found: found[1])
+                for path, title in (("/batched", "batched"), ("/plain", "not batched"))
+            ],
+            environment,
+            settle_seconds,
+        )
+        for proxy, environment, settle_seconds in (
+            ("own proxy", FAST, 0.0),
+            ("HAProxy", {**FAST, "RAY_SERVE_ENABLE_HA_PROXY": "1"}, HAPROXY_SECONDS),
+        )
+    ]
 
 
 def main() -> None:
