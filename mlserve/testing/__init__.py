@@ -20,6 +20,7 @@ try:
 
     # Before the modules below are imported: their asserts then say what they compared, like those of a test file.
     _pytest.register_assert_rewrite(
+        "mlserve.testing._block_monitors",
         "mlserve.testing._event_monitors",
         "mlserve.testing._fleet_monitors",
         "mlserve.testing._further_monitors",
@@ -32,6 +33,7 @@ try:
         "mlserve.testing._writable_repositories",
     )
 
+    from mlserve.testing._block_monitors import BlockMonitorContract
     from mlserve.testing._event_monitors import DeferringMonitorContract, EventMonitorContract
     from mlserve.testing._filesystem import PowerLoss, SimulatedDisk
     from mlserve.testing._fleet_monitors import CumulativeMonitorContract, MergeableMonitorContract
@@ -55,6 +57,7 @@ except ModuleNotFoundError as _error:  # pragma: no cover  # tested in an interp
 
 __all__ = [
     "BaselineMonitorContract",
+    "BlockMonitorContract",
     "ConstantModel",
     "CumulativeMonitorContract",
     "DeferringMonitorContract",

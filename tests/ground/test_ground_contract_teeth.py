@@ -21,6 +21,7 @@ from mlserve.clocks import ManualClock
 from mlserve.errors import VersionNotFoundError
 from mlserve.records import PredictionSample, Stage
 from mlserve.testing import (
+    BlockMonitorContract,
     CumulativeMonitorContract,
     LabelledMonitorContract,
     MergeableMonitorContract,
@@ -902,3 +903,76 @@ import pytest
 pytest.main({arguments!r})
 """
     return in_a_fresh_interpreter(code)
+
+
+# ------------------------------------------------------------------------------------------------ blocks with faults
+
+
+class Blocks:
+    """Passes everything on to a monitor that is right."""
+
+    def __init__(self, clock: ManualClock) -> None:
+        self._right = InMemoryModelMonitor(clock=clock)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._right, name)
+
+
+class OnlyTheFirst(Blocks):
+    def record_block(
+        self, model_version, prediction_ids, inputs, outputs, processing_times_ms, timestamp, *more, **named
+    ):
+        columns = (column[:1] for column in (prediction_ids, inputs, outputs, processing_times_ms))
+        self._right.record_block(model_version, *columns, timestamp)
+
+
+class NoConfidences(Blocks):
+    def record_block(self, model_version, *columns, confidences=None, **named):
+        self._right.record_block(model_version, *columns, **named)
+
+
+class CutsToTheShortest(Blocks):
+    def record_block(self, model_version, prediction_ids, inputs, outputs, processing_times_ms, timestamp, **named):
+        rows = list(zip(prediction_ids, inputs, outputs, processing_times_ms, strict=False))
+        for name, input, output, took_ms in rows:
+            self._right.record_block(model_version, [name], [input], [output], [took_ms], timestamp)
+
+
+class AlwaysSomething(Blocks):
+    def record_block(self, model_version, prediction_ids, inputs, outputs, processing_times_ms, timestamp, **named):
+        if not prediction_ids:
+            prediction_ids, inputs, outputs, processing_times_ms = ["none"], [None], [0], [0.0]
+        columns = (prediction_ids, inputs, outputs, processing_times_ms)
+        self._right.record_block(model_version, *columns, timestamp, **named)
+
+
+class OneVersion(Blocks):
+    def record_block(self, model_version, *columns, **named):
+        self._right.record_block("1", *columns, **named)
+
+
+class _BlockContract(BlockMonitorContract):
+    def __init__(self, monitor: type[Blocks]) -> None:
+        self._monitor = monitor
+
+    def new_monitor(self, clock):
+        return self._monitor(clock)
+
+
+@pytest.mark.parametrize(
+    ("faulty", "clause", "arguments"),
+    [
+        (OnlyTheFirst, "test_a_block_is_its_predictions", {"confidences": None}),
+        (NoConfidences, "test_a_block_is_its_predictions", {"confidences": [0.5, None, 0.75, 1.0, None]}),
+        (CutsToTheShortest, "test_columns_of_other_lengths_are_refused", {"name": "inputs", "count": 2}),
+        (AlwaysSomething, "test_a_block_of_nothing_is_nothing", {}),
+        (OneVersion, "test_blocks_add_up", {}),
+    ],
+)
+def test_a_clause_finds_faulty_blocks(faulty, clause, arguments):
+    """The test of a clause fails for a monitor whose blocks break it."""
+    clock, contract = ManualClock(), _BlockContract(faulty)
+    test = getattr(contract, clause)
+    known = {"clock": clock, "monitor": contract.new_monitor(clock), **arguments}
+    with pytest.raises((AssertionError, pytest.fail.Exception)):
+        test(**{name: known[name] for name in inspect.signature(test).parameters})

@@ -48,7 +48,7 @@ ROWS = st.one_of(
 @given(schema=schemas(), inputs=st.lists(ROWS, min_size=1, max_size=6))
 @settings(deadline=None, max_examples=300)
 def test_a_table_is_what_each_row_by_itself_comes_to(schema: ArraySchema, inputs: list[Any]) -> None:
-    """Where many rows are accepted at a glance, each is accepted by itself, and as the same values of the same dtype."""
+    """Where many rows are accepted at a glance, each is accepted by itself, as the same values of the same dtype."""
     table = schema.table_checker()(inputs)
     if table is not None:
         rows = [checked(schema, input) for input in inputs]

@@ -11,6 +11,7 @@ from mlserve import InMemoryModelMonitor
 from mlserve.monitors import Resolution
 from mlserve.testing import (
     BaselineMonitorContract,
+    BlockMonitorContract,
     CumulativeMonitorContract,
     DeferringMonitorContract,
     EventMonitorContract,
@@ -38,6 +39,7 @@ class TestInMemoryModelMonitor(
     MergeableMonitorContract,
     EventMonitorContract,
     DeferringMonitorContract,
+    BlockMonitorContract,
 ):
     """With room for all that a test records: every window is exact to the microsecond."""
 
@@ -54,6 +56,7 @@ class TestSmallInMemoryModelMonitor(
     PredictionMonitorContract,
     CumulativeMonitorContract,
     MergeableMonitorContract,
+    BlockMonitorContract,
 ):
     """With room for 1 024 requests only: what is older lies in buckets, and a window may reach back to one's edge."""
 

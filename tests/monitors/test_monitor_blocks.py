@@ -10,7 +10,6 @@ import pytest
 from traffic import HOUR, small_monitor
 
 from mlserve.clocks import ManualClock
-from mlserve.errors import InvalidArgumentError
 from mlserve.monitors import _buffer
 
 PATIENCE_SECONDS = 60
@@ -48,24 +47,6 @@ def test_a_block_is_its_predictions(clock, confidences):
     ]
     assert told[0] == told[1]
     assert repr(together.get_recent_metrics(HOUR)) == repr(single.get_recent_metrics(HOUR))
-
-
-def test_a_block_of_nothing_is_nothing(clock):
-    """A block without rows records nothing and is no error."""
-    monitor = small_monitor(clock)
-    monitor.record_block("1", [], [], [], [], clock.now().timestamp())
-    assert monitor.statistics().recorded == 0
-
-
-@pytest.mark.parametrize("count", [0, 2, 4])
-@pytest.mark.parametrize("name", ["inputs", "outputs", "processing_times_ms", "confidences", "arms", "keys"])
-def test_columns_of_other_lengths_are_refused(clock, name, count):
-    """A column that is too short or too long is refused by its name, and nothing of the block is recorded."""
-    monitor = small_monitor(clock)
-    columns = columns_of(3) | {name: [0.5] * count}
-    with pytest.raises(InvalidArgumentError, match=name):
-        monitor.record_block("1", **columns, timestamp=clock.now().timestamp())
-    assert monitor.statistics().recorded == 0
 
 
 def test_blocks_and_single_predictions_keep_their_order(clock):
