@@ -17,7 +17,7 @@ from mlserve.serving._calling import Caller
 from mlserve.serving._loaded import LoadedVersion
 from mlserve.serving._options import Breaker
 from mlserve.serving._policy import Limits, is_number
-from mlserve.serving._pool import WorkerPool
+from mlserve.serving._pool import ServerThreads
 from mlserve.serving._requests import Request, too_late
 from mlserve.serving._routes import Routes
 from mlserve.serving._validation import checked
@@ -65,11 +65,7 @@ class Guards:
         self._concurrency = concurrency
         self._routes = None if router is None else Routes(router, self.count)
         self._monotonic = monotonic
-        self.pool = WorkerPool(limits.max_queued)
-        # Calls in the second may wait for some in the first, and any for a turn: in one pool they could take all
-        # threads and wait for ever.
-        self._waiting_pool = WorkerPool(limits.max_queued)
-        self._turns = WorkerPool(limits.max_queued)
+        self._threads = ServerThreads(limits.max_queued)
         self.counts: Counter[str] = Counter()
         self.under_way: dict[int, Request] = {}
         """Requests not answered yet, by identity."""
@@ -97,9 +93,7 @@ class Guards:
         self._waiting = 0
         self._in_flight = 0
         self.under_way = {}
-        self.pool.renew()
-        self._waiting_pool.renew()
-        self._turns.renew()
+        self._threads.renew()
         if self._batcher is not None:
             self._batcher.renew()
 
@@ -221,14 +215,15 @@ class Guards:
                 return self.in_time(request, lambda: acquire(routed))
             except VersionNotFoundError as error:
                 self._routes.passed_over(request, error)  # type: ignore[union-attr]  # it chose
-        return self.in_time(request, lambda: acquire(request.version))
+        current = self.current() if request.version is None else None
+        return current if current is not None else self.in_time(request, lambda: acquire(request.version))
 
-    def in_time(self, request: Request, call: Callable[[], T]) -> T:
-        """Make a call on this thread, or on one of the pool's where there is a deadline."""
+    def in_time(self, request: Request, call: Callable[[], T], loaded: LoadedVersion | None = None) -> T:
+        """Make a call on this thread, or where there is a deadline on one of the server's: of the version it calls."""
         if request.deadline is None:
             return call()
         self._refuse_if_late(request)
-        future = self.pool.submit(call)
+        future = self._threads.of(loaded).submit(call)
         try:
             return future.result(max(0.0, request.deadline - self._monotonic()))
         except TimeoutError:
@@ -239,7 +234,7 @@ class Guards:
     def _called(self, loaded: LoadedVersion, request: Request) -> Any:
         if self._batcher is not None and self._batcher.is_worth_it(loaded):
             return self._batcher.call(loaded, request)
-        return self.in_time(request, lambda: self.call_held(loaded, request.checked, request))
+        return self.in_time(request, lambda: self.call_held(loaded, request.checked, request), loaded)
 
     def call_held(
         self, loaded: LoadedVersion, input: Any, request: Request | None, call: Callable[[Any], Any] | None = None
@@ -347,12 +342,12 @@ class Guards:
         current = self.current() if request.version is None else None
         return current if current is not None else await self._ain_time(request, lambda: acquire(request.version))
 
-    async def _ain_time(self, request: Request, call: Callable[[], T]) -> T:
-        """Make a call on one of the pool's threads."""
+    async def _ain_time(self, request: Request, call: Callable[[], T], loaded: LoadedVersion | None = None) -> T:
+        """Make a call on one of the server's threads; see ``in_time``."""
         import asyncio
 
         self._refuse_if_late(request)
-        future = self.pool.submit(call)
+        future = self._threads.of(loaded).submit(call)
         waiting = asyncio.wrap_future(future)
         if request.deadline is None:
             return await waiting
@@ -371,7 +366,7 @@ class Guards:
         average = loaded.average_ms
         if self._concurrency is None and average is not None and average <= self._limits.inline_below_ms:
             return await self._caller.acall(loaded, request.checked)
-        return await self._ain_time(request, lambda: self._timed(loaded, request))
+        return await self._ain_time(request, lambda: self._timed(loaded, request), loaded)
 
     async def off_loop(self, call: Callable[[], T]) -> T:
         """Make a call that may wait for others on a thread and await it.
@@ -381,7 +376,7 @@ class Guards:
         """
         import asyncio
 
-        return await asyncio.wrap_future(self._waiting_pool.submit(call))
+        return await asyncio.wrap_future(self._threads.waiting.submit(call))
 
     def _timed(self, loaded: LoadedVersion, request: Request) -> Any:
         return self._caller.timed(loaded, lambda: self.call_held(loaded, request.checked, request))
@@ -393,7 +388,7 @@ class Guards:
         self._refuse_if_late(request)
         gate: threading.Semaphore | None = loaded.gate
         if gate is not None and not gate.acquire(blocking=False):
-            taken = self._turns.submit(lambda: self._wait_for(gate, request))
+            taken = self._threads.turns.submit(lambda: self._wait_for(gate, request))
             try:
                 await asyncio.wrap_future(taken)
             except BaseException:

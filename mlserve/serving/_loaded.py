@@ -23,8 +23,8 @@ class LoadedVersion:
 
     __slots__ = (
         "adapter", "average_ms", "breaker", "call", "check", "check_table", "concurrency", "evicting", "example",
-        "gate", "has_confidence", "holds", "id", "is_async", "is_proven", "lane", "leases", "size_bytes", "validated",
-        "version",
+        "gate", "has_confidence", "holds", "id", "is_async", "is_proven", "lane", "leases", "pool", "size_bytes",
+        "validated", "version",
     )  # fmt: skip
 
     def __init__(
@@ -56,6 +56,8 @@ class LoadedVersion:
         """Its semaphore, where calls at once are limited; batches take it too."""
         self.breaker: Any = None
         """Its circuit breaker, where there is one."""
+        self.pool: Any = None
+        """Threads for calls of its model that must end in time, or off an event loop."""
         self.concurrency: int | None = None
         """Calls of it at once; None for no limit."""
 
@@ -63,7 +65,7 @@ class LoadedVersion:
         """Nobody uses it, waits for it or holds a lock of it, as in a forked child."""
         # Not cleared: the thread that forked may be in a request, and takes itself off what it was put on.
         self.leases, self.holds = [], []
-        self.lane = self.breaker = None
+        self.lane = self.breaker = self.pool = None
         self.limit(self.concurrency)
 
     @property

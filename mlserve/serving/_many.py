@@ -137,7 +137,7 @@ class ManyPath:
             return [translated(error, loaded.id).copy() for _ in requests]
         problem: BaseException | None = None
         try:
-            answers = self._guards.in_time(whole, lambda: self._called(loaded, whole, inputs))
+            answers = self._guards.in_time(whole, lambda: self._called(loaded, whole, inputs), loaded)
             problem = next((answer for answer in answers if isinstance(answer, Exception)), None)
             return answers
         except Exception as error:

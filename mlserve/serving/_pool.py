@@ -12,6 +12,7 @@ from concurrent.futures import Future
 from typing import Any, TypeVar, final
 
 from mlserve.errors import OverloadedError
+from mlserve.serving._loaded import LoadedVersion
 
 T = TypeVar("T")
 
@@ -102,6 +103,45 @@ class WorkerPool:
                 future.set_result(value)
             # A thread that waits must not keep the last request's input alive.
             del future, call, value, error
+
+
+@final
+class ServerThreads:
+    """The pools of one server.
+
+    *Thread safety*: yes.
+
+    Args:
+        max_queued: Calls that wait for a thread of each, at most; None for no limit.
+
+    Attributes:
+        shared: For what is no model's: asking the repository, waiting for a load.
+        waiting: For calls that may wait for some of the others.
+        turns: For waiting for a turn: in one pool with those whose turn it is they could take all threads, for ever.
+    """
+
+    def __init__(self, max_queued: int | None) -> None:
+        self._max_queued = max_queued
+        self.shared = WorkerPool(max_queued)
+        self.waiting = WorkerPool(max_queued)
+        self.turns = WorkerPool(max_queued)
+        self._lock = threading.Lock()
+
+    def renew(self) -> None:
+        """No threads and no calls, as in a forked child; versions have none of their own any more by then."""
+        self._lock = threading.Lock()
+        for pool in (self.shared, self.waiting, self.turns):
+            pool.renew()
+
+    def of(self, loaded: LoadedVersion | None) -> WorkerPool:
+        """A version's own threads, so that those that hang in its model are not missed by the others; else shared."""
+        if loaded is None:
+            return self.shared
+        if loaded.pool is None:
+            with self._lock:
+                if loaded.pool is None:  # pragma: no branch  # another thread may have been faster
+                    loaded.pool = WorkerPool(self._max_queued)
+        return loaded.pool  # type: ignore[no-any-return]  # the slot holds any server's pool
 
 
 def _outcome(call: Callable[[], Any]) -> tuple[Any, BaseException | None]:

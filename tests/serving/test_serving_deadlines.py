@@ -298,3 +298,19 @@ def test_a_deadline_of_a_version_by_name(tallied: Host) -> None:
     server = tallied(repository)
     assert [server.predict(0, name, timeout_ms=FOREVER_MS).value for name in ("1", "2", None)] == [1, 2, 2]
     background_ended()
+
+
+@both
+def test_a_version_that_hangs_takes_no_thread_from_others(is_async: bool, tallied: Host) -> None:
+    """Calls that hang in one version's model, however many, keep no timed request for another version waiting."""
+    repository = InMemoryModelRepository()
+    hanging = Waiting()
+    repository.register(hanging)
+    repository.register(lambda x: x)
+    server = tallied(repository)
+    stuck = [InThread(server.predict, 0, "1", timeout_ms=FOREVER_MS) for _ in range(2 * _pool.MOST_THREADS)]
+    until(lambda: len(hanging.seen) == _pool.MOST_THREADS)
+    result = ask(server, is_async, 5, "2", timeout_ms=FOREVER_MS)
+    hanging.gate.open()
+    assert (result.value, {call.result().value for call in stuck}) == (5, {1})
+    background_ended()

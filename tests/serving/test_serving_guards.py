@@ -140,7 +140,7 @@ def test_no_more_wait_for_a_thread_than_may(is_async: bool, host: Host) -> None:
     until(lambda: len(model.seen) == _pool.MOST_THREADS)
     # Each of these waits for a thread with its acquisition of the version.
     calls += [InThread(server.predict, 100 + number, timeout_ms=FOREVER_MS) for number in range(2)]
-    until(lambda: len(server._parts.guarded.guards.pool._work) == 2)
+    until(lambda: len(server._parts.cache.loaded[0].pool._work) == 2)
     refused = asyncio.run(server.apredict(200, "1")) if is_async else server.predict(200, timeout_ms=FOREVER_MS)
     model.gate.open()
     assert refused.error.kind is ErrorKind.Overloaded
@@ -156,7 +156,7 @@ def test_many_inputs_are_refused_like_others(host: Host) -> None:
         tasks = [asyncio.ensure_future(server.apredict_many([number])) for number in range(_pool.MOST_THREADS)]
         await eventually(lambda: len(model.seen) == _pool.MOST_THREADS)
         tasks.append(asyncio.ensure_future(server.apredict_many([50])))
-        await eventually(lambda: len(server._parts.guarded.guards._waiting_pool._work) == 1)
+        await eventually(lambda: len(server._parts.guarded.guards._threads.waiting._work) == 1)
         refused = await server.apredict_many([100, 101])
         model.gate.open()
         return [refused, *await asyncio.gather(*tasks)]

@@ -39,6 +39,7 @@ os.environ.update(
     BENTOML_DO_NOT_TRACK="True",
     MLFLOW_DISABLE_TELEMETRY="true",
     RAY_USAGE_STATS_ENABLED="0",
+    RAY_worker_niceness="0",
     RAY_SERVE_LOG_TO_STDERR="0",
 )
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -237,21 +238,21 @@ def measure_loopback(present: dict[str, str], quick: bool) -> dict[str, Any] | N
     def theirs(port: int, door: Door) -> Callable[[int], Load]:
         return lambda clients: over_socket(port, door, clients, seconds)
 
-    with ExitStack() as stack:
-        for name, server in peer_ours.asked().items():
-            same(name, asyncio.run(all_at_once(server)), wanted, answers_label=True)
-            contenders[name] = ours(name, server)
-        constant = socket_only()
-        port = stack.enter_context(running(constant, table[0]))
-        contenders[constant.doors[0].name] = theirs(port, constant.doors[0])
-        for server in [server for module in modules for server in module.servers()]:
-            port = stack.enter_context(running(server, table[0]))
-            for door in server.doors:
-                same(door.name, asyncio.run(answered(port, door, table)), wanted, answers_label=False)
-                contenders[door.name] = theirs(port, door)
-        figures = {}
-        for clients in CLIENTS:
-            figures[f"{clients} clients"] = turns(clients, contenders, rounds)
+    for name, server in peer_ours.asked().items():
+        same(name, asyncio.run(all_at_once(server)), wanted, answers_label=True)
+        contenders[name] = ours(name, server)
+    figures = {}
+    for server in [server for module in modules for server in module.servers()]:
+        with ExitStack() as stack:
+            beside = dict(contenders)
+            for one in (socket_only(), server):
+                port = stack.enter_context(running(one, table[0]))
+                for door in one.doors:
+                    if one is server:
+                        same(door.name, asyncio.run(answered(port, door, table)), wanted, answers_label=False)
+                    beside[door.name] = theirs(port, door)
+            for clients in CLIENTS:
+                figures[f"{server.doors[0].name}, {clients} clients"] = turns(clients, beside, rounds)
     return figures
 
 
