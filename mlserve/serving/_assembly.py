@@ -88,14 +88,14 @@ class Parts:
         """Hand out no model any more, wait for the requests under way, and let go of everything."""
         self.cache.close()
         if self.batcher is not None:
-            self.batcher.thread.stop()  # what is queued waits for nobody any more
+            self.batcher.threads.stop()  # what is queued waits for nobody any more
         ended = threading.Event()
         give_up = time.monotonic() + timeout
         while self._is_busy() and time.monotonic() < give_up:
             ended.wait(CLOSE_POLL_SECONDS)
         self.cache.forget_all()
         if self.batcher is not None:
-            self.batcher.thread.stop()
+            self.batcher.threads.stop()
         self.caller.loop.close()
 
     def renew(self) -> None:  # pragma: no cover  # runs in the forked child, where nothing measures

@@ -1,10 +1,10 @@
-"""The batcher's own thread: it runs the batches that no caller's thread and no event loop should."""
+"""The batcher's own threads: they run the batches that no caller's thread and no event loop should."""
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections import deque
+import weakref
 from collections.abc import Callable
 from typing import final
 
@@ -17,8 +17,8 @@ IDLE_SECONDS = 10.0
 
 
 @final
-class BatchThread:
-    """Runs batches of the queues that it is told of, in turn.
+class BatchThreads:
+    """A thread for each queue that needs one: a version whose model hangs keeps no other waiting.
 
     *Thread safety*: yes.
 
@@ -27,7 +27,7 @@ class BatchThread:
         run: Runs one batch of a queue whose permit was taken.
 
     Attributes:
-        deaths: How often the thread ended by an error of its own and was started again.
+        deaths: How often a thread ended by an error of its own and was started again.
     """
 
     def __init__(self, monotonic: Callable[[], float], run: Callable[[Lane], None]) -> None:
@@ -37,18 +37,63 @@ class BatchThread:
         self.renew()
 
     def renew(self) -> None:
-        """No thread and nothing queued, as in a forked child."""
+        """No threads and nothing queued, as in a forked child."""
+        self._lock = threading.Lock()
+        self._threads: weakref.WeakKeyDictionary[Lane, BatchThread] = weakref.WeakKeyDictionary()
+
+    def wake(self, lane: Lane) -> None:
+        """Have a queue looked after."""
+        with self._lock:
+            thread = self._threads.get(lane)
+            if thread is None:
+                thread = self._threads[lane] = BatchThread(self._monotonic, self._run, self._count_death)
+        thread.wake(lane)
+
+    def ensure_alive(self) -> bool:
+        """Whether all threads are alive or were never needed; those that died are started again."""
+        return all([thread.ensure_alive() for thread in self._all()])  # noqa: C419  # every one is to be asked
+
+    def stop(self) -> None:
+        """Let threads end when nothing is queued any more; a later request starts them again."""
+        for thread in self._all():
+            thread.stop()
+
+    def _all(self) -> list[BatchThread]:
+        with self._lock:
+            return list(self._threads.values())
+
+    def _count_death(self) -> None:
+        with self._lock:
+            self.deaths += 1
+
+
+@final
+class BatchThread:
+    """Runs the batches of one queue.
+
+    *Thread safety*: yes.
+
+    Args:
+        monotonic: Tells seconds.
+        run: Runs one batch of a queue whose permit was taken.
+        died: Called when the thread has ended by an error of its own.
+    """
+
+    def __init__(self, monotonic: Callable[[], float], run: Callable[[Lane], None], died: Callable[[], None]) -> None:
+        self._monotonic = monotonic
+        self._run = run
+        self._died = died
         self._changed = threading.Condition(threading.Lock())
-        self._ready: deque[Lane] = deque()
+        # While there is work: an idle thread keeps no version in memory.
+        self._lane: Lane | None = None
         self._thread: threading.Thread | None = None
         self._has_died = False
         self._stopped = False
 
     def wake(self, lane: Lane) -> None:
-        """Have a queue looked after."""
+        """Have the queue looked after."""
         with self._changed:
-            if lane not in self._ready:
-                self._ready.append(lane)
+            self._lane = lane
             if self._thread is None:
                 self._start()
             self._changed.notify()
@@ -74,43 +119,35 @@ class BatchThread:
 
     def _serve(self) -> None:
         try:
-            while self._serve_next():
-                pass
+            while True:
+                lane = self._next()
+                if lane is None:
+                    return
+                self._run(lane)
+                del lane
         except BaseException:
-            _log.exception("the batcher's thread ended by an error; it is started again when it is needed")
+            _log.exception("a batcher's thread ended by an error; it is started again when it is needed")
+            self._died()
             with self._changed:
                 self._thread, self._has_died = None, True
-                self.deaths += 1
-                if self._ready:
+                if self._lane is not None:
                     self._start()
 
-    def _serve_next(self) -> bool:
-        """Run the next batch of the queue that has waited longest; false when the thread should end."""
+    def _next(self) -> Lane | None:
+        """The queue when its next batch is due, its permit taken; None when the thread should end."""
         with self._changed:
             while True:
-                now = self._monotonic()
-                lane, pause = self._next_lane(now)
+                lane, pause, now = self._lane, IDLE_SECONDS, self._monotonic()
                 if lane is not None:
-                    break
-                is_idle = not self._ready
-                if (is_idle and self._stopped) or not (self._changed.wait(pause) or self._ready):
+                    due = lane.due(now)
+                    if due <= now or self._stopped:
+                        self._lane = None
+                        # Where a batch is running, whoever runs it looks after the queue when it ends.
+                        if len(lane) and lane.permit.acquire(blocking=False):
+                            return lane
+                        continue
+                    pause = min(pause, due - now)
+                if (lane is None and self._stopped) or not (self._changed.wait(pause) or self._lane is not None):
                     # From now on nobody may believe that it serves them.
                     self._thread = None
-                    return False
-        self._run(lane)
-        return True
-
-    def _next_lane(self, now: float) -> tuple[Lane | None, float]:
-        """A queue whose batch is due, its permit taken; else how long none will be."""
-        pause = IDLE_SECONDS
-        for lane in list(self._ready):
-            due = lane.due(now)
-            if due > now and not self._stopped:
-                pause = min(pause, due - now)
-                continue
-            # To the end of the line, if it comes back: no version keeps the others waiting.
-            self._ready.remove(lane)
-            # Where a batch is running, whoever runs it looks after the queue when it ends.
-            if len(lane) and lane.permit.acquire(blocking=False):
-                return lane, 0.0
-        return None, pause
+                    return None

@@ -1,7 +1,7 @@
 """Micro-batching: requests that are there at the same time are answered by one call of the model.
 
 Whoever finds the model free runs the next batch: a calling thread, for itself and those who wait, or an event loop when
-all its callers have had their turn, where the batch is short; else the batcher's own thread. A lone request is thus
+all its callers have had their turn, where the batch is short; else a thread of the batcher's own. So a lone request is
 handed to nobody, and a batch waits for no more requests than are there, unless ``max_wait_ms`` says so.
 """
 
@@ -19,7 +19,7 @@ from mlserve._rendering import described
 from mlserve.errors import InvalidInputError
 from mlserve.records import ServingResult
 from mlserve.serving._answering import BatchAnswers, check, interrupt
-from mlserve.serving._batch_threads import BatchThread
+from mlserve.serving._batch_threads import BatchThreads
 from mlserve.serving._bunches import Bunch
 from mlserve.serving._lanes import Lane
 from mlserve.serving._loaded import LoadedVersion
@@ -59,7 +59,7 @@ class Batcher:
         sweep: Called when a batch ends whose model is to be dropped.
 
     Attributes:
-        thread: Runs the batches that callers should not.
+        threads: Run the batches that callers should not.
         answers: Has the models answer.
     """
 
@@ -81,14 +81,14 @@ class Batcher:
         self._is_plain = not batching.max_wait_ms and batching.weight is None
         self._results = results
         self._sweep = sweep
-        self.thread = BatchThread(monotonic, self._run)
+        self.threads = BatchThreads(monotonic, self._run)
         self.answers = BatchAnswers(monotonic, results)
         self._lock = threading.Lock()
 
     def renew(self) -> None:
         """No thread and nothing queued, as in a forked child."""
         self._lock = threading.Lock()
-        self.thread.renew()
+        self.threads.renew()
 
     def is_worth_it(self, loaded: LoadedVersion) -> bool:
         """Whether a version's requests are better queued than answered one by one, as far as was measured."""
@@ -104,7 +104,9 @@ class Batcher:
             ServingError: It cannot be answered.
             Exception: What the model raised.
         """
-        lane = loaded.lane or self._lane(loaded)
+        lane = loaded.lane
+        if lane is None:
+            lane = self._lane(loaded)
         if self._batching.weight is not None:
             request.weight = self._weight(request.checked)
         may_lead = request.deadline is None and not self._batching.max_wait_ms
@@ -121,7 +123,7 @@ class Batcher:
         lane.put(request)
         try:
             if not may_lead:
-                self.thread.wake(lane)
+                self.threads.wake(lane)
             elif lane.permit.acquire(blocking=False):
                 self._lead(lane)
             # Else whoever has the permit looks after the queue when the batch ends.
@@ -205,7 +207,9 @@ class Batcher:
             Gives the result, or the request where that was answered alone or failed.
         """
         prediction_id = self._results.new_id()
-        lane = loaded.lane or self._lane(loaded)
+        lane = loaded.lane
+        if lane is None:
+            lane = self._lane(loaded)
         loop = self._running_loop()
         bunch = lane.bunches.get(loop)
         if bunch is None and self._is_plain and loaded.checks_many and lane.is_inline(self._inline_below_ms):
@@ -288,7 +292,9 @@ class Batcher:
         Raises:
             ServingError: It cannot be queued.
         """
-        lane = loaded.lane or self._lane(loaded)
+        lane = loaded.lane
+        if lane is None:
+            lane = self._lane(loaded)
         if self._batching.weight is not None:
             request.weight = self._weight(request.checked)
         request.context, request.queued_at = contextvars.copy_context(), self._monotonic()
@@ -296,7 +302,7 @@ class Batcher:
         future = request.future = loop.create_future()
         lane.put(request)
         if self._batching.max_wait_ms:
-            self.thread.wake(lane)
+            self.threads.wake(lane)
         elif loop not in lane.flushing:
             lane.flushing.add(loop)
             loop.call_soon(self._flush, lane, loop, context=contextvars.Context())
@@ -306,7 +312,7 @@ class Batcher:
         """On an event loop, when all its callers have had their turn."""
         lane.flushing.discard(loop)
         if not lane.is_inline(self._inline_below_ms):
-            self.thread.wake(lane)
+            self.threads.wake(lane)
         elif lane.permit.acquire(blocking=False):
             self._run(lane, loop)
 
@@ -348,7 +354,7 @@ class Batcher:
         if lane is None or not len(lane):
             return
         if self._batching.max_wait_ms:
-            self.thread.wake(lane)
+            self.threads.wake(lane)
             return
         if lane.is_busy():
             return  # again: whoever runs the next batch sees to them
@@ -357,12 +363,12 @@ class Batcher:
         if leader is not None:
             leader.let_go_on()
         elif loop is None:
-            self.thread.wake(lane)
+            self.threads.wake(lane)
         else:
             try:
                 loop.call_soon_threadsafe(self._flush, lane, loop, context=contextvars.Context())
             except RuntimeError:  # it was closed, and its callers with it
-                self.thread.wake(lane)
+                self.threads.wake(lane)
 
     def _weight(self, input: Any) -> int:
         weigh = self._batching.weight

@@ -155,10 +155,10 @@ def _check_breaker(loaded: LoadedVersion) -> list[HealthCheck]:
 
 
 def _check_batcher(batcher: Batcher) -> HealthCheck:
-    if batcher.thread.ensure_alive():
-        return HealthCheck("batcher", CheckStatus.PASS, f"{batcher.thread.deaths} restarts")
+    if batcher.threads.ensure_alive():
+        return HealthCheck("batcher", CheckStatus.PASS, f"{batcher.threads.deaths} restarts")
     return HealthCheck(
-        "batcher", CheckStatus.WARN, f"the batcher's thread had died and was started again ({batcher.thread.deaths})"
+        "batcher", CheckStatus.WARN, f"a batcher's thread had died and was started again ({batcher.threads.deaths})"
     )
 
 

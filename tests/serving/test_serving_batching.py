@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import functools
 import gc
 import threading
 from collections.abc import Callable, Sequence
@@ -40,7 +41,6 @@ from mlserve import (
     ModelServer,
 )
 from mlserve.clocks import ManualClock
-from mlserve.protocols import BatchPredictor
 from mlserve.records import CheckStatus, ServingResult
 from mlserve.serving import _batch_threads, _batching
 
@@ -197,33 +197,21 @@ def test_a_loop_that_is_closed_meanwhile_harms_nobody(step_ms: float, host: Host
     until(lambda: (gc.collect(), held(server) == 0)[1])  # the abandoned coroutine ends when it is collected
 
 
-def test_versions_take_turns(tallied: Host) -> None:
-    """A version with a long queue keeps another waiting for one of its batches, not for all."""
-    order: list[str] = []
-    gate = Gate()
-
-    class Noting(BatchPredictor[Any, Any]):
-        def __init__(self, name: str) -> None:
-            self.name = name
-
-        def predict_batch(self, inputs: Sequence[Any]) -> list[Any]:
-            order.append(self.name)
-            gate.pass_through()
-            return [0 for _ in inputs]
-
+def test_a_version_that_hangs_keeps_no_other_waiting(tallied: Host) -> None:
+    """While a batch of one version hangs, requests of another that need the server's threads are answered."""
     repository = InMemoryModelRepository()
-    for name in ("first", "second"):
-        repository.register(Noting(name))
+    gate = Gate()
+    repository.register(Batched(gate=gate))
+    repository.register(Batched())
     server = tallied(repository, batching=Batching(max_batch_size=1), clock=TickingClock(10 * DEAR_MS))
-    ask = lambda version: InThread(server.predict, 0, version, timeout_ms=FOREVER_MS)  # noqa: E731  # short
-    calls = [ask("1")]
+    ask = functools.partial(InThread, server.predict)
+    stuck = [ask(0, "1", timeout_ms=FOREVER_MS)]
     gate.wait_until_reached()
-    for version, count in (("1", 1), ("1", 2), ("1", 3), ("2", 4)):
-        calls.append(ask(version))
-        until(lambda count=count: queued(server) == count)
+    stuck.append(ask(1, "1", timeout_ms=FOREVER_MS))
+    until(lambda: queued(server) == 1)
+    other = [ask(number, "2", timeout_ms=FOREVER_MS).result().value for number in range(3)]
     gate.open()
-    assert [call.result().success for call in calls] == [True] * 5
-    assert order.index("second") <= 2
+    assert (other, values(stuck)) == ([0, 10, 20], [0, 10])
 
 
 def test_a_request_waits_until_it_fits(host: Host) -> None:
@@ -582,7 +570,7 @@ def test_health_sees_a_thread_that_died_and_starts_it_again(host: Host) -> None:
     server.predict(1, timeout_ms=FOREVER_MS)
     before = len(batcher_threads())
     clock.is_armed = True
-    server._parts.batcher.thread.stop()  # wakes it, and nothing else
+    server._parts.batcher.threads.stop()  # wakes it, and nothing else
     until(lambda: len(batcher_threads()) < before)
     found = [batcher_check(server).status, batcher_check(server).status]
     assert found == [CheckStatus.WARN, CheckStatus.PASS]
@@ -616,9 +604,9 @@ def test_a_thread_without_work_ends(host: Host, monkeypatch: pytest.MonkeyPatch)
     server = host(Batched(), batching=Batching(), clock=TickingClock(10 * DEAR_MS))
     server.predict(1, timeout_ms=FOREVER_MS)
     own = server._parts.batcher
-    until(lambda: own.thread._thread is None)
+    until(lambda: own.threads._all()[0]._thread is None)
     assert server.predict(2, timeout_ms=FOREVER_MS).value == 20
-    assert own.thread.deaths == 0
+    assert own.threads.deaths == 0
 
 
 def test_a_forked_child_goes_on_batching(host: Host) -> None:
