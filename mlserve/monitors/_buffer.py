@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -61,9 +60,16 @@ class RequestBuffer(LabelledMonitor, BlockMonitor, DeferringMonitor):
         self._outcome_buffer: list[tuple[str, Any, float]] = []
         self._copier = Copier()
         self._kept = self._copier.copy
-        self._random = random.Random(seed).random
+        self._seed = seed
+        self._random = self._first_random
         self._after_fork()
         renew_after_fork(self)
+
+    def _first_random(self) -> float:
+        import random  # not before inputs are thinned
+
+        self._random = random.Random(self._seed).random
+        return self._random()
 
     def record_prediction(self, event: PredictionEvent) -> None:
         self.defer_prediction(

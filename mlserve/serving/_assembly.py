@@ -22,7 +22,6 @@ from mlserve.serving._loading import Loader
 from mlserve.serving._policy import CachePolicy, HealthPolicy, Limits
 from mlserve.serving._recording import Recorder
 from mlserve.serving._results import Results
-from mlserve.serving._sizes import size_of
 
 if TYPE_CHECKING:
     from mlserve.serving._batching import Batcher
@@ -145,7 +144,11 @@ def assembled(
     monotonic = clock.monotonic
     recorder = Recorder(monitor, clock)
     caller = Caller(monotonic)
-    measure = None if cache.max_bytes is None else partial(size_of, measure=cache.size_of)
+    measure = None
+    if cache.max_bytes is not None:
+        from mlserve.serving._sizes import size_of
+
+        measure = partial(size_of, measure=cache.size_of)
     loader = Loader(repository, predictor, validator, recorder, caller.call, monotonic, measure, concurrency)
     pinned = frozenset if router is None else router.routed_versions
     versions = VersionCache(repository, cache, loader.load, clock, pinned)

@@ -164,16 +164,16 @@ def throughput(rounds: int, scale: float) -> list[dict[str, Any]]:
             [("batched", "direct batches of 64"), ("batched", "unbatched")],
         )
 
-    for model, size in ((logistic, 200.0), (forest, 4.0), (linear, 100.0)):
+    for model, size in ((logistic, 200.0), (forest, 16.0), (linear, 100.0)):
         many(served(model, batching=Batching()), served(model), model, size)
     batched, plain = served(logistic, batching=Batching()), served(logistic)
-    each = max(1, round(100 * scale))
+    each = max(1, round(200 * scale))
     for count in (1, 2, 4, 8, 16, 32, 64):
         compare(
             f"LogisticRegression, {count} threads",
             {
-                "batched": lambda count=count: threaded(batched, each * 8 // count + 1, count),  # type: ignore[misc]  # bound now
-                "unbatched": lambda count=count: threaded(plain, each * 8 // count + 1, count),  # type: ignore[misc]  # bound now
+                "batched": lambda count=count: threaded(batched, each, count),  # type: ignore[misc]  # bound now
+                "unbatched": lambda count=count: threaded(plain, each // 4, count),  # type: ignore[misc]  # bound now
             },
             [("batched", "unbatched")],
         )
@@ -232,9 +232,10 @@ def swapped(options: dict[str, Any]) -> float:
     threads = [threading.Thread(target=one, args=(row,)) for row in ROWS[:THREADS]]
     for thread in threads:
         thread.start()
+    successor = LogisticRegression(C=0.5).fit(X, Y)
     time.sleep(2.0)
     at = time.perf_counter()
-    repository.register(LogisticRegression(C=0.5).fit(X, Y), schema=SCHEMA, example=X[0])
+    repository.register(successor, schema=SCHEMA, example=X[0])
     time.sleep(1.0)
     stop.set()
     for thread in threads:
@@ -265,7 +266,7 @@ def main() -> None:
     report["alone"] = alone(rounds, 400 if options.quick else 3_000)
     for name, added in report["alone"].items():
         print(f"a lone caller, {name}: batching adds {added:.1f} us")
-    report["swap"] = swap(1 if options.quick else 3)
+    report["swap"] = swap(1 if options.quick else 7)
     for name, times in report["swap"].items():
         print(f"a hot swap under {THREADS} threads, {name}: p99 {times:.2f} x the second before")
     if options.json:
