@@ -8,7 +8,7 @@ _, _repository_guide = run(DOCS / "howto" / "repository.md")
 _, _monitor_guide = run(DOCS / "howto" / "monitor.md")
 
 # The suites as the guides show them: pytest finds them by these names.
-TestPickleRepository = _repository_guide["TestPickleRepository"]
+TestSqlModelRepository = _repository_guide["TestSqlModelRepository"]
 TestSqliteRepository = _repository_guide["TestSqliteRepository"]
 TestFailureLog = _monitor_guide["TestFailureLog"]
 TestSharedFailureLog = _monitor_guide["TestSharedFailureLog"]
