@@ -386,13 +386,10 @@ class Batcher:
         raise InvalidInputError(f"the input weighs {weight}; expected a whole number, at least 1.")
 
     def _lane(self, loaded: LoadedVersion) -> Lane:
-        lane = loaded.lane
-        if lane is None:
-            with self._lock:
-                lane = loaded.lane
-                if lane is None:  # pragma: no branch  # another thread may have been faster
-                    lane = loaded.lane = Lane(loaded, self._batching)
-        return lane  # type: ignore[no-any-return]  # the slot holds any batcher's lane
+        with self._lock:
+            if loaded.lane is None:  # pragma: no branch  # another thread may have been faster
+                loaded.lane = Lane(loaded, self._batching)
+        return loaded.lane  # type: ignore[no-any-return]  # the slot holds any batcher's lane
 
 
 def _valid(loaded: LoadedVersion, inputs: list[Any]) -> Any:

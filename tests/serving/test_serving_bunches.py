@@ -324,3 +324,16 @@ def test_a_loop_that_ends_leaves_nothing_queued(serving: Callable[..., Tallied],
     assert busy.result().value == 10.0
     until(lambda: not queued(server))
     assert sums.tables == [[[5, 5]]]
+
+
+def test_a_loop_leaves_its_batch_to_whoever_is_busy(serving: Callable[..., Tallied], sums: Sums) -> None:
+    """A request whose input a user's function checks is queued, and answered when the model is free again."""
+    server = serving(validator=lambda input: None)
+    sums.gate = Gate()
+    busy = InThread(server.predict, row(5.0))
+    sums.gate.wait_until_reached()
+    asked = InThread(lambda: asyncio.run(server.apredict(row(1.0))))
+    until(lambda: queued(server) == 1)
+    until(lambda: not server._parts.cache.loaded[0].lane.flushing)  # the loop has looked, and found the model busy
+    sums.gate.open()
+    assert (busy.result().value, asked.result().value, len(sums.tables)) == (10.0, 2.0, 2)
