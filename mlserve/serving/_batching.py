@@ -240,6 +240,8 @@ class Batcher:
         if len(lane) or not lane.is_inline(self._inline_below_ms) or not lane.permit.acquire(blocking=False):
             del lane.bunches[loop]
             requests = bunch.requests(loaded, check)
+            for request in requests:
+                request.context = contextvars.Context()  # it may be answered on somebody else's thread
             complete([request for request in requests if request.error is not None], loop)
             lane.put_all([request for request in requests if request.error is None])
             self.go_on(loaded)

@@ -337,3 +337,20 @@ def test_a_loop_leaves_its_batch_to_whoever_is_busy(serving: Callable[..., Talli
     until(lambda: not server._parts.cache.loaded[0].lane.flushing)  # the loop has looked, and found the model busy
     sums.gate.open()
     assert (busy.result().value, asked.result().value, len(sums.tables)) == (10.0, 2.0, 2)
+
+
+def test_a_caller_who_had_to_wait_sees_nobodys_context(serving: Callable[..., Tallied], sums: Sums) -> None:
+    """A request that is answered alone on somebody else's thread does not see what that one has set."""
+    server = serving()
+    sums.gate = Gate()
+
+    def named(name: str, call: Callable[[], Any]) -> Any:
+        caller.set(name)
+        return call()
+
+    busy = InThread(named, "busy", lambda: server.predict(row(5.0)))
+    sums.gate.wait_until_reached()
+    asked = InThread(named, "asking", lambda: asyncio.run(server.apredict(row(1.0))))
+    until(lambda: queued(server) == 1 and not server._parts.cache.loaded[0].lane.bunches)
+    sums.gate.open()
+    assert (busy.result().value, asked.result().value, sums.callers) == (10.0, 2.0, ["busy", "nobody"])
