@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -60,16 +61,9 @@ class RequestBuffer(LabelledMonitor, BlockMonitor, DeferringMonitor):
         self._outcome_buffer: list[tuple[str, Any, float]] = []
         self._copier = Copier()
         self._kept = self._copier.copy
-        self._seed = seed
-        self._random = self._first_random
+        self._random = random.Random(seed).random
         self._after_fork()
         renew_after_fork(self)
-
-    def _first_random(self) -> float:
-        import random  # not before inputs are thinned
-
-        self._random = random.Random(self._seed).random
-        return self._random()
 
     def record_prediction(self, event: PredictionEvent) -> None:
         self.defer_prediction(
@@ -143,7 +137,7 @@ class RequestBuffer(LabelledMonitor, BlockMonitor, DeferringMonitor):
         nothing = [None] * count
         rare: list[Any] = nothing
         if arms is not None or keys is not None:
-            pairs = zip(arms or nothing, keys or nothing, strict=True)
+            pairs = zip(nothing if arms is None else arms, nothing if keys is None else keys, strict=True)
             rare = [None if arm is None and key is None else (arm, key, None) for arm, key in pairs]
         block = _Block(
             (

@@ -180,6 +180,23 @@ def test_a_thinned_sample_is_uniform(seconds, window):
     assert kstest((draws - first + 0.5) / inside, "uniform").pvalue > LEAST_P
 
 
+def test_a_thinned_sample_of_blocks_is_uniform():
+    """When inputs come in blocks and most are not copied, each is still drawn with the same probability."""
+    draws = []
+    for seed in range(20):
+        clock = ManualClock(START)
+        monitor = InMemoryModelMonitor(clock=clock, sample_size=40, seed=seed)
+        for first in range(0, 8192, 64):
+            clock.advance(timedelta(seconds=64 / 4096))
+            ids = [str(number) for number in range(first, first + 64)]
+            inputs = [float(number) for number in range(first, first + 64)]
+            monitor.record_block("1", ids, inputs, [0] * 64, [1.0] * 64, clock.now().timestamp())
+        draws.append(drawn_numbers(monitor, 2.0))
+    numbers = np.concatenate(draws)
+    assert chisquare(np.bincount(numbers * 8 // 8192, minlength=8)).pvalue > LEAST_P
+    assert kstest((numbers + 0.5) / 8192, "uniform").pvalue > LEAST_P
+
+
 @pytest.mark.parametrize(
     ("seconds", "window"),
     [
