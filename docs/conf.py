@@ -6,6 +6,8 @@ import enum
 from importlib import metadata
 from typing import Any
 
+from mlserve.serving import Batching, Breaker, _fallbacks, _server
+
 project = "mlserve"
 author = "The mlserve authors"
 copyright = f"2026, {author}"
@@ -50,5 +52,8 @@ def escape_bars(_app: Any, _what: str, _name: str, _obj: Any, _options: Any, lin
 
 def setup(app: Any) -> None:
     """Called by Sphinx."""
+    # Names in the server's signature that the package imports only when they are used: Sphinx looks them up there.
+    for name, named in (("Batching", Batching), ("Breaker", Breaker), ("Fallback", _fallbacks.Fallback)):
+        setattr(_server, name, named)
     app.connect("autodoc-skip-member", show_enum_members)
     app.connect("autodoc-process-docstring", escape_bars)
