@@ -217,7 +217,7 @@ class Batcher:
             # In the context of this caller, who may turn out to be alone.
             loop.call_soon(self._answer_bunch, lane, loop, bunch)
         if bunch is not None:
-            if len(bunch.ids) >= self._max_queued and not bunch.purge():
+            if lane.waiting() >= self._max_queued and not bunch.purge():
                 return _given(_request(loaded, input, prediction_id, started, key, lane.refusal()))
             future = loop.create_future()
             bunch.inputs.append(input)

@@ -51,6 +51,10 @@ class Lane:
     def __len__(self) -> int:
         return len(self._queue)
 
+    def waiting(self) -> int:
+        """Requests that wait for the version, in the queue and with event loops."""
+        return len(self._queue) + sum([len(bunch.ids) for bunch in list(self.bunches.values())])
+
     @property
     def is_quiet(self) -> bool:
         """Whether nobody waits, and nobody came with the last request."""
@@ -80,7 +84,7 @@ class Lane:
         Raises:
             OverloadedError: Too many are queued.
         """
-        if len(self._queue) >= self._batching.max_queued and not self._purge():
+        if self.waiting() >= self._batching.max_queued and not self._purge():
             raise self.refusal()
         self._queue.append(request)
 

@@ -17,6 +17,7 @@ from serving_doubles import Gate, InThread, Tallied, TickingClock, queued, until
 from mlserve import ArraySchema, Batching, ErrorKind, InMemoryModelMonitor, InMemoryModelRepository
 
 Host = Callable[..., Tallied]
+FOREVER_MS = 1e9
 STEP_MS = 0.1
 """A model whose calls take so long is worth a batch, and short enough for an event loop."""
 
@@ -354,3 +355,24 @@ def test_a_caller_who_had_to_wait_sees_nobodys_context(serving: Callable[..., Ta
     until(lambda: queued(server) == 1 and not server._parts.cache.loaded[0].lane.bunches)
     sums.gate.open()
     assert (busy.result().value, asked.result().value, sums.callers) == (10.0, 2.0, ["busy", "nobody"])
+
+
+def test_all_loops_and_threads_together_are_not_too_many(serving: Callable[..., Tallied], sums: Sums) -> None:
+    """``max_queued`` is the most that wait for a version, whatever they wait with."""
+    server = serving(batching=Batching(max_queued=2))
+    sums.gate = Gate()
+    busy = InThread(server.predict, row(5.0))
+    sums.gate.wait_until_reached()
+    queued_one = InThread(server.predict, row(1.0), timeout_ms=FOREVER_MS)
+    until(lambda: queued(server) == 1)
+
+    async def ask() -> Any:
+        mine = asyncio.ensure_future(server.apredict(row(2.0)))
+        await asyncio.sleep(0)  # asked, and not looked at yet: this loop stands still while others ask
+        by_thread = InThread(server.predict, row(3.0), timeout_ms=FOREVER_MS).result()
+        by_loop = InThread(lambda: asyncio.run(server.apredict(row(4.0)))).result()
+        sums.gate.open()
+        return [(await mine).value, by_thread.error.kind, by_loop.error.kind]
+
+    assert asyncio.run(ask()) == [4.0, ErrorKind.Overloaded, ErrorKind.Overloaded]
+    assert (busy.result().value, queued_one.result().value) == (10.0, 2.0)
