@@ -44,7 +44,9 @@ class Parts:
         cache: The models.
         results: What requests came to.
         batcher: Batches requests, or None.
-        is_guarded: Whether every request goes the guarded way.
+        guarded: The path through limits, deadlines, batches, breakers and fallbacks.
+        is_guarded: Whether every request goes that way.
+        many: The path of many inputs at once.
         health: Makes the checks.
         arriving: Ids of the requests that wait for their version on the short path.
     """
@@ -54,34 +56,11 @@ class Parts:
     cache: VersionCache
     results: Results
     batcher: Batcher | None
+    guarded: GuardedPath
     is_guarded: bool
+    many: ManyPath
     health: HealthExaminer
     arriving: list[str]
-    _build: Callable[[], tuple[GuardedPath, ManyPath]]
-    _paths: tuple[GuardedPath, ManyPath] | None = None
-    _building: threading.Lock = attrs.field(factory=threading.Lock)
-
-    @property
-    def guarded(self) -> GuardedPath:
-        """The path through limits, deadlines, batches, breakers and fallbacks; built, and loaded, at its first use."""
-        return self._both()[0]
-
-    @property
-    def many(self) -> ManyPath:
-        """The path of many inputs at once."""
-        return self._both()[1]
-
-    @property
-    def guarded_if_used(self) -> GuardedPath | None:
-        """The guarded path, where it was ever used."""
-        return None if self._paths is None else self._paths[0]
-
-    def _both(self) -> tuple[GuardedPath, ManyPath]:
-        paths = self._paths
-        if paths is None:
-            with self._building:
-                paths = self._paths = self._paths if self._paths is not None else self._build()
-        return paths
 
     def close(self, timeout: float) -> None:
         """Hand out no model any more, wait for the requests under way, and let go of everything."""
@@ -101,16 +80,13 @@ class Parts:
         """New locks, threads, counters and ids, as a forked child needs them."""
         self.results.begin()
         self.cache.renew()
-        self._building = threading.Lock()
-        if self._paths is not None:
-            self._paths[0].guards.renew()
+        self.guarded.guards.renew()
         self.recorder.renew()
         self.caller.renew()
 
     def _is_busy(self) -> bool:
         is_used = any(version.leases or version.holds for version in self.cache.loaded)
-        guarded = self.guarded_if_used
-        return is_used or bool(self.arriving) or (guarded is not None and bool(guarded.guards.under_way))
+        return is_used or bool(self.arriving) or bool(self.guarded.guards.under_way)
 
 
 def assembled(
@@ -153,9 +129,15 @@ def assembled(
     pinned = frozenset if router is None else router.routed_versions
     versions = VersionCache(repository, cache, loader.load, clock, pinned)
     results = Results(name, recorder, versions.failed_version, monotonic, timestamps(clock))
+    # Imported with the first server: neither ``import mlserve`` nor a request waits for them.
+    from mlserve.serving._gathering import Gathering
+    from mlserve.serving._guarded import GuardedPath
+    from mlserve.serving._guards import Guards
+    from mlserve.serving._many import ManyPath
+
     batcher = None
     if batching is not None:
-        from mlserve.serving._batching import Batcher  # like all that follows, not before it is asked for
+        from mlserve.serving._batching import Batcher
 
         batcher = Batcher(batching, limits.inline_below_ms, monotonic, results, versions.sweep)
     chain: Sequence[Fallback] = ()
@@ -163,32 +145,20 @@ def assembled(
         from mlserve.serving._fallbacks import checked_fallbacks
 
         chain = checked_fallbacks(fallbacks)
-
-    def build() -> tuple[GuardedPath, ManyPath]:
-        from mlserve.serving._gathering import Gathering
-        from mlserve.serving._guarded import GuardedPath
-        from mlserve.serving._guards import Guards
-        from mlserve.serving._many import ManyPath
-
-        guards = Guards(
-            versions,
-            caller,
-            limits=limits,
-            batcher=batcher,
-            breaker=breaker,
-            concurrency=concurrency,
-            router=router,
-            monotonic=monotonic,
-        )
-        guarded = GuardedPath(repository, acquire, guards, results, chain, monotonic)
-        return guarded, ManyPath(guarded, acquire, results, monotonic, Gathering(guards, caller, concurrency))
-
-    def try_out(loaded: LoadedVersion, input: Any) -> object:
-        return parts.guarded.guards.try_out(loaded, input)
-
+    guards = Guards(
+        versions,
+        caller,
+        limits=limits,
+        batcher=batcher,
+        breaker=breaker,
+        concurrency=concurrency,
+        router=router,
+        monotonic=monotonic,
+    )
+    guarded = GuardedPath(repository, acquire, guards, results, chain, monotonic)
+    many = ManyPath(guarded, acquire, results, monotonic, Gathering(guards, caller, concurrency))
     is_guarded = bool(chain or limits.max_in_flight is not None or limits.default_timeout_ms is not None) or any(
         part is not None for part in (router, breaker, batching, concurrency)
     )
-    examiner = HealthExaminer(versions, monitor, recorder, health, clock, synthetic_input, try_out, batcher)
-    parts = Parts(recorder, caller, versions, results, batcher, is_guarded, examiner, [], build)
-    return parts
+    examiner = HealthExaminer(versions, monitor, recorder, health, clock, synthetic_input, guards.try_out, batcher)
+    return Parts(recorder, caller, versions, results, batcher, guarded, is_guarded, many, examiner, [])

@@ -127,7 +127,7 @@ class ModelServer(PredictionService[TIn, TOut], Generic[TModel, TIn, TOut]):
         self._cache = parts.cache
         self._record = parts.recorder.prediction
         self._results = parts.results
-        self._is_guarded = parts.is_guarded
+        self._guarded, self._is_guarded = parts.guarded, parts.is_guarded
         # Where guards stand before every request, the short path is never open.
         self._observed = NEVER_THE_SAME if self._is_guarded else parts.cache.observed
         self._express_batcher = parts.guarded.express_batcher if parts.is_guarded else None
@@ -164,7 +164,7 @@ class ModelServer(PredictionService[TIn, TOut], Generic[TModel, TIn, TOut]):
             The answer, or why there is none. Never raises but for a ``timeout_ms`` that is no number.
         """
         if timeout_ms is not None:
-            return self._parts.guarded.predict(input, version, key, timeout_ms)
+            return self._guarded.predict(input, version, key, timeout_ms)
         started = self._monotonic()
         prediction_id = f"{self._id_prefix}{self._next_number()}"
         current = self._cache.current
@@ -176,7 +176,7 @@ class ModelServer(PredictionService[TIn, TOut], Generic[TModel, TIn, TOut]):
         ):
             loaded = current.loaded
         elif self._is_guarded:
-            return self._parts.guarded.predict(input, version, key, None, prediction_id)
+            return self._guarded.predict(input, version, key, None, prediction_id)
         else:
             arriving = self._arriving
             arriving.append(prediction_id)
@@ -255,7 +255,7 @@ class ModelServer(PredictionService[TIn, TOut], Generic[TModel, TIn, TOut]):
                 leases.append("batched")
                 try:
                     found: Any = await batcher.enlist(loaded, input, key, started)
-                    return found if type(found) is ServingResult else self._parts.guarded.settled(found)
+                    return found if type(found) is ServingResult else self._guarded.settled(found)
                 except BaseException:
                     self._results.cancelled.next()
                     raise
@@ -263,7 +263,7 @@ class ModelServer(PredictionService[TIn, TOut], Generic[TModel, TIn, TOut]):
                     leases.pop()
                     if loaded.evicting:
                         self._cache.sweep()
-        return await self._parts.guarded.apredict(input, version, key, timeout_ms)
+        return await self._guarded.apredict(input, version, key, timeout_ms)
 
     def predict_many(
         self,

@@ -11,9 +11,9 @@ from mlserve.serving._assembly import Parts
 
 def counted(parts: Parts) -> ServerStatistics:
     """What the parts of a server have counted."""
-    cache, results, guarded, batcher = parts.cache, parts.results, parts.guarded_if_used, parts.batcher
+    cache, results, guards, batcher = parts.cache, parts.results, parts.guarded.guards, parts.batcher
     loaded = cache.loaded
-    under_way = [] if guarded is None else list(guarded.guards.under_way.values())
+    under_way = list(guards.under_way.values())
     leases = {
         version.id: len(version.leases) + sum(one.count for one in under_way if one.loaded is version)
         for version in loaded
@@ -23,7 +23,7 @@ def counted(parts: Parts) -> ServerStatistics:
     )
     accepted, cancelled, shed = results.accepted.value, results.cancelled.value, results.shed.value
     breakers = {version.id: str(version.breaker.state) for version in loaded if version.breaker is not None}
-    counts: dict[str, Any] = cache.counts if guarded is None else cache.counts + guarded.guards.counts
+    counts: dict[str, Any] = cache.counts + guards.counts
     return ServerStatistics(
         accepted=accepted,
         answered=accepted - cancelled - shed - in_flight,
