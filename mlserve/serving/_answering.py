@@ -106,8 +106,9 @@ def check(loaded: LoadedVersion, request: Request) -> None:
 
 
 def _in_context(request: Request, call: Callable[[Any], Any], input: Any) -> Any:
-    """Call in the caller's context; a request without one of its own is in that of whoever runs its batch."""
-    return call(input) if request.context is None else request.context.run(call, input)
+    """Call in the caller's context, not in that of whoever runs the batch."""
+    context = contextvars.Context() if request.context is None else request.context
+    return context.run(call, input)
 
 
 def interrupt(loaded: LoadedVersion, request: Request, exception: BaseException | None = None) -> None:

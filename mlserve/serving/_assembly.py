@@ -66,14 +66,14 @@ class Parts:
         """Hand out no model any more, wait for the requests under way, and let go of everything."""
         self.cache.close()
         if self.batcher is not None:
-            self.batcher.threads.stop()  # what is queued waits for nobody any more
+            self.batcher.batches.threads.stop()  # what is queued waits for nobody any more
         ended = threading.Event()
         give_up = time.monotonic() + timeout
         while self._is_busy() and time.monotonic() < give_up:
             ended.wait(CLOSE_POLL_SECONDS)
         self.cache.forget_all()
         if self.batcher is not None:
-            self.batcher.threads.stop()
+            self.batcher.batches.threads.stop()
         self.caller.loop.close()
 
     def renew(self) -> None:  # pragma: no cover  # runs in the forked child, where nothing measures

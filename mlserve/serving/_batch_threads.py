@@ -139,6 +139,9 @@ class BatchThread:
             while True:
                 lane, pause, now = self._lane, IDLE_SECONDS, self._monotonic()
                 if lane is not None:
+                    if lane.rest_seconds:
+                        self._changed.wait(lane.rest_seconds)
+                        lane.rest_seconds = 0.0
                     due = lane.due(now)
                     if due <= now or self._stopped:
                         self._lane = None

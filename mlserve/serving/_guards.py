@@ -95,7 +95,7 @@ class Guards:
         self.under_way = {}
         self._threads.renew()
         if self._batcher is not None:
-            self._batcher.renew()
+            self._batcher.batches.renew()
 
     # ------------------------------------------------------------------------------------------------- admission
 
@@ -270,14 +270,14 @@ class Guards:
         with gate:
             value = self._caller.call(loaded, input)
         if self._batcher is not None:
-            self._batcher.go_on(loaded)
+            self._batcher.batches.go_on(loaded)
         return value
 
     def _hand_on(self, loaded: LoadedVersion, gate: threading.Semaphore) -> None:
         """Give a turn back; a batch may be waiting for it."""
         gate.release()
         if self._batcher is not None:
-            self._batcher.go_on(loaded)
+            self._batcher.batches.go_on(loaded)
 
     def sweep_if_evicting(self, loaded: LoadedVersion) -> None:
         """Drop a model that was kept for a request that has ended."""
@@ -360,7 +360,7 @@ class Guards:
 
     async def _acalled(self, loaded: LoadedVersion, request: Request) -> Any:
         if self._batcher is not None and self._batcher.is_worth_it(loaded):
-            return await self._batcher.acall(loaded, request)
+            return await self._batcher.turns.acall(loaded, request)
         if loaded.is_async:
             return await self.acoroutine(loaded, request, loaded.call)
         average = loaded.average_ms

@@ -155,10 +155,11 @@ def _check_breaker(loaded: LoadedVersion) -> list[HealthCheck]:
 
 
 def _check_batcher(batcher: Batcher) -> HealthCheck:
-    if batcher.threads.ensure_alive():
-        return HealthCheck("batcher", CheckStatus.PASS, f"{batcher.threads.deaths} restarts")
+    threads = batcher.batches.threads
+    if threads.ensure_alive():
+        return HealthCheck("batcher", CheckStatus.PASS, f"{threads.deaths} restarts")
     return HealthCheck(
-        "batcher", CheckStatus.WARN, f"a batcher's thread had died and was started again ({batcher.threads.deaths})"
+        "batcher", CheckStatus.WARN, f"a batcher's thread had died and was started again ({threads.deaths})"
     )
 
 

@@ -43,6 +43,9 @@ class Lane:
         that is for the interpreter, which an event loop that runs the batch itself would not have to wait for."""
         self.last_size = 0
         """Requests in the last batch: more than one, and others are about."""
+        self.rest_seconds = 0.0
+        """How long its thread leaves an event loop the interpreter before it takes the next batch, at most; 0 when the
+        callers of the loop have had their turn."""
         self._batching = batching
         self._queue: deque[Request] = deque()
         # Around the taking of a batch: with several permits there may be several takers.
@@ -53,7 +56,7 @@ class Lane:
 
     def waiting(self) -> int:
         """Requests that wait for the version, in the queue and with event loops."""
-        return len(self._queue) + sum([len(bunch.ids) for bunch in list(self.bunches.values())])
+        return len(self._queue) + sum([len(bunch) for bunch in list(self.bunches.values())])
 
     @property
     def is_quiet(self) -> bool:
@@ -84,7 +87,7 @@ class Lane:
         Raises:
             OverloadedError: Too many are queued.
         """
-        if self.waiting() >= self._batching.max_queued and not self._purge():
+        if self.waiting() >= self._batching.max_queued and not self.purge():
             raise self.refusal()
         self._queue.append(request)
 
@@ -100,15 +103,15 @@ class Lane:
             version_id=self.loaded.id,
         )
 
-    def new_bunch(self, loop: asyncio.AbstractEventLoop) -> Bunch:
+    def new_bunch(self, loop: asyncio.AbstractEventLoop, id_prefix: str) -> Bunch:
         """An empty bunch for an event loop that has none, in place of those of closed ones."""
         for other in list(self.bunches):
             if other.is_closed():
                 self.bunches.pop(other, None)
-        bunch = self.bunches[loop] = Bunch()
+        bunch = self.bunches[loop] = Bunch(self.loaded, loop, id_prefix)
         return bunch
 
-    def _purge(self) -> int:
+    def purge(self) -> int:
         """Take out those nobody waits for any more; tells how many."""
         with self._taking:
             gone = [request for request in list(self._queue) if request.is_gone]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mlserve.errors import DeadlineExceededError
@@ -38,7 +38,7 @@ class Request:
         is_answered: Whether a batch has answered it, or failed it.
         is_abandoned: Whether its caller went away.
         result: What it came to, where that was made together with others'.
-        context: The caller's, in which the model answers this request where it answers it alone.
+        context: The caller's, in which the model answers this request where it answers it alone; None for nobody's.
         is_over: Whether a caller that waits on a thread has its answer.
         done: Released when a caller that waits on a thread may go on.
         follower: The request whose caller this one's lets go on when it does itself.
@@ -106,12 +106,18 @@ AT_ONCE = 4
 which one of them can have at a time."""
 
 
-def complete(requests: Sequence[Request], here: asyncio.AbstractEventLoop | None = None) -> None:
+def complete(
+    requests: Sequence[Request],
+    here: asyncio.AbstractEventLoop | None = None,
+    turned: Callable[[], None] | None = None,
+) -> None:
     """Let callers go on: threads a few at once, coroutines by one call for each event loop.
 
     Args:
         requests: Whose callers.
         here: The event loop that runs this, or None on a thread.
+        turned: Called on every other event loop when its callers have had their turn, and what they asked next is
+            queued.
     """
     elsewhere: dict[Any, list[Request]] = {}
     waiting: list[Request] = []
@@ -119,13 +125,12 @@ def complete(requests: Sequence[Request], here: asyncio.AbstractEventLoop | None
         loop = request.loop
         if loop is None:
             waiting.append(request)
-        elif loop is here:
-            _tell(request)
         else:
             elsewhere.setdefault(loop, []).append(request)
+    _tell(elsewhere.pop(here, ()))
     for loop, awaited in elsewhere.items():
         try:
-            loop.call_soon_threadsafe(_tell_all, awaited)
+            loop.call_soon_threadsafe(_tell_all, awaited, loop, turned)
         except RuntimeError:
             continue  # the loop was closed, and its callers with it
     if waiting:
@@ -145,17 +150,20 @@ def _wake(waiting: Sequence[Request]) -> None:
         request.let_go_on()
 
 
-def _tell(request: Request) -> None:
-    future, result = request.future, request.result
-    assert future is not None  # its caller awaits
-    request.future = None  # else each would keep the other, and the model, until garbage is collected
-    if not future.done():  # its caller may have been cancelled
-        future.set_result(request if result is None else result)
-
-
-def _tell_all(requests: Sequence[Request]) -> None:
+def _tell(requests: Sequence[Request]) -> None:
     for request in requests:
-        _tell(request)
+        future, result = request.future, request.result
+        assert future is not None  # its caller awaits
+        request.future = None  # else each would keep the other, and the model, until garbage is collected
+        if not future.done():  # its caller may have been cancelled
+            future.set_result(request if result is None else result)
+
+
+def _tell_all(requests: Sequence[Request], loop: asyncio.AbstractEventLoop, turned: Callable[[], None] | None) -> None:
+    _tell(requests)
+    if turned is not None:
+        # The callers go on in the next turn, and what they ask is seen to in the one after it.
+        loop.call_soon(loop.call_soon, turned)
 
 
 def too_late(request: Request) -> DeadlineExceededError:

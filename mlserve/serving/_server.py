@@ -130,7 +130,8 @@ class ModelServer(PredictionService[TIn, TOut], Generic[TModel, TIn, TOut]):
         self._guarded, self._is_guarded = parts.guarded, parts.is_guarded
         # Where guards stand before every request, the short path is never open.
         self._observed = NEVER_THE_SAME if self._is_guarded else parts.cache.observed
-        self._express_batcher = parts.guarded.express_batcher if parts.is_guarded else None
+        express = parts.guarded.express_batcher if parts.is_guarded else None
+        self._enlist = None if express is None else express.turns.enlist
         self._closed = False
         self._begin_counting()
         renew_after_fork(self)
@@ -241,21 +242,18 @@ class ModelServer(PredictionService[TIn, TOut], Generic[TModel, TIn, TOut]):
         Loads happen off the event loop; so do calls of a model whose calls take longer than
         ``limits.inline_below_ms`` on average. Coroutine models are awaited on the caller's loop.
         """
-        batcher = self._express_batcher
-        if batcher is not None and version is None and timeout_ms is None:
-            started, current = self._monotonic(), self._cache.current
-            if (
-                current is not None
-                and self._cache.observed.generation == current.generation
-                and started < current.expires
-                and batcher.is_worth_it(current.loaded)
-            ):
-                loaded = current.loaded
+        enlist = self._enlist
+        if enlist is not None and version is None and timeout_ms is None:
+            started = self._monotonic()
+            loaded = self._cache.fresh(started)
+            if loaded is not None:
                 leases = loaded.leases
                 leases.append("batched")
                 try:
-                    found: Any = await batcher.enlist(loaded, input, key, started)
-                    return found if type(found) is ServingResult else self._guarded.settled(found)
+                    found: Any = enlist(loaded, input, key, started)
+                    if found is not None:
+                        found = await found
+                        return found if type(found) is ServingResult else self._guarded.settled(found)
                 except BaseException:
                     self._results.cancelled.next()
                     raise

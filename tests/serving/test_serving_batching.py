@@ -570,7 +570,7 @@ def test_health_sees_a_thread_that_died_and_starts_it_again(host: Host) -> None:
     server.predict(1, timeout_ms=FOREVER_MS)
     before = len(batcher_threads())
     clock.is_armed = True
-    server._parts.batcher.threads.stop()  # wakes it, and nothing else
+    server._parts.batcher.batches.threads.stop()  # wakes it, and nothing else
     until(lambda: len(batcher_threads()) < before)
     found = [batcher_check(server).status, batcher_check(server).status]
     assert found == [CheckStatus.WARN, CheckStatus.PASS]
@@ -603,7 +603,7 @@ def test_a_thread_without_work_ends(host: Host, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(_batch_threads, "IDLE_SECONDS", 0.001)
     server = host(Batched(), batching=Batching(), clock=TickingClock(10 * DEAR_MS))
     server.predict(1, timeout_ms=FOREVER_MS)
-    own = server._parts.batcher
+    own = server._parts.batcher.batches
     until(lambda: own.threads._all()[0]._thread is None)
     assert server.predict(2, timeout_ms=FOREVER_MS).value == 20
     assert own.threads.deaths == 0

@@ -182,6 +182,23 @@ def test_a_caller_alone_is_answered_in_its_context(serving: Callable[..., Tallie
     assert sums.callers == ["alone", "nobody"]
 
 
+def test_who_stays_of_two_sees_nobodys_context(serving: Callable[..., Tallied], sums: Sums) -> None:
+    """A request that is answered alone because the other caller left does not see what that one has set."""
+    server = serving()
+
+    async def ask(name: str, value: float) -> Any:
+        caller.set(name)
+        return await server.apredict(row(value))
+
+    async def leave() -> Any:
+        tasks = [asyncio.ensure_future(ask("leaver", 1.0)), asyncio.ensure_future(ask("stayer", 2.0))]
+        await asyncio.sleep(0)
+        tasks[0].cancel()
+        return await tasks[1]
+
+    assert (asyncio.run(leave()).value, sums.callers) == (4.0, ["nobody"])
+
+
 def test_keys_are_recorded(serving: Callable[..., Tallied]) -> None:
     """The key of each request stands in its event, where requests without one are in the same batch."""
     monitor = InMemoryModelMonitor()
@@ -340,8 +357,8 @@ def test_a_loop_leaves_its_batch_to_whoever_is_busy(serving: Callable[..., Talli
     assert (busy.result().value, asked.result().value, len(sums.tables)) == (10.0, 2.0, 2)
 
 
-def test_a_caller_who_had_to_wait_sees_nobodys_context(serving: Callable[..., Tallied], sums: Sums) -> None:
-    """A request that is answered alone on somebody else's thread does not see what that one has set."""
+def test_a_caller_who_had_to_wait_keeps_its_context(serving: Callable[..., Tallied], sums: Sums) -> None:
+    """A request that is answered alone on somebody else's thread sees its own caller's context, not that one's."""
     server = serving()
     sums.gate = Gate()
 
@@ -354,7 +371,7 @@ def test_a_caller_who_had_to_wait_sees_nobodys_context(serving: Callable[..., Ta
     asked = InThread(named, "asking", lambda: asyncio.run(server.apredict(row(1.0))))
     until(lambda: queued(server) == 1 and not server._parts.cache.loaded[0].lane.bunches)
     sums.gate.open()
-    assert (busy.result().value, asked.result().value, sums.callers) == (10.0, 2.0, ["busy", "nobody"])
+    assert (busy.result().value, asked.result().value, sums.callers) == (10.0, 2.0, ["busy", "asking"])
 
 
 def test_all_loops_and_threads_together_are_not_too_many(serving: Callable[..., Tallied], sums: Sums) -> None:

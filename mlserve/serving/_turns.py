@@ -1,0 +1,223 @@
+"""Coroutines that ask within one turn of their event loop: gathered, and answered together."""
+
+from __future__ import annotations
+
+import contextvars
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Any, final
+
+from mlserve.records import ServingResult
+from mlserve.serving._answering import check, interrupt
+from mlserve.serving._batches import Batches
+from mlserve.serving._bunches import Bunch
+from mlserve.serving._lanes import Lane
+from mlserve.serving._loaded import LoadedVersion
+from mlserve.serving._requests import Request, complete, too_late
+from mlserve.serving._results import Results
+from mlserve.serving._validation import checked
+
+if TYPE_CHECKING:
+    import asyncio
+
+
+@final
+class Turns:
+    """The requests of coroutines: nothing is done for one of them before all have had their turn.
+
+    *Thread safety*: yes, from any number of event loops at once; it belongs to none of them.
+
+    Args:
+        batches: Run what is not answered within a turn.
+        monotonic: Tells seconds.
+        results: Records the answers of a batch together.
+        is_worth_it: Whether a version's requests are better batched.
+    """
+
+    def __init__(
+        self,
+        batches: Batches,
+        monotonic: Callable[[], float],
+        results: Results,
+        is_worth_it: Callable[[LoadedVersion], bool],
+    ) -> None:
+        import asyncio  # not before somebody batches: it doubles the time of an import
+
+        self._running_loop = asyncio.get_running_loop
+        self._wait_for = asyncio.wait_for
+        self._batches = batches
+        self._monotonic = monotonic
+        self._results = results
+        self._is_worth_it = is_worth_it
+        batching = batches.batching
+        self._max_queued, self._max_batch_size = batching.max_queued, batching.max_batch_size
+        self._is_plain = not batching.max_wait_ms and batching.weight is None
+
+    async def acall(self, loaded: LoadedVersion, request: Request) -> Any:
+        """Answer a checked request; its ``result`` is made, where others came with it.
+
+        Raises:
+            ServingError: It cannot be answered.
+            Exception: What the model raised.
+        """
+        future = self._queue(loaded, request)
+        try:
+            if request.deadline is None:
+                await future
+            else:
+                await self._wait_for(future, max(0.0, request.deadline - self._monotonic()))
+        except TimeoutError:
+            request.is_abandoned = True
+            raise too_late(request) from None
+        except BaseException:
+            request.is_abandoned = True
+            raise
+        return request.outcome()
+
+    def enlist(
+        self, loaded: LoadedVersion, input: Any, key: str | None, started: float
+    ) -> Awaitable[ServingResult[Any] | Request] | None:
+        """Take in what a coroutine asks, where nothing but a batch stands before it.
+
+        Inputs are checked at the end of the loop's turn, all together.
+
+        Returns:
+            Gives the result, or the request where that was answered alone or failed; None where the version's requests
+            are better not batched.
+        """
+        lane = loaded.lane
+        if lane is None:
+            lane = self._batches.lane(loaded)
+        bunches = lane.bunches
+        loop = self._running_loop()
+        if loop in bunches:
+            bunch = bunches[loop]
+        elif not self._is_worth_it(loaded):
+            return None
+        elif self._is_plain and loaded.checks_many:
+            bunch = lane.new_bunch(loop, self._results.id_prefix)
+            # In the context of this caller, who may turn out to be alone.
+            loop.call_soon(self._see_to, lane, loop, bunch)
+        else:
+            return self._enlist_alone(loaded, input, key, started)
+        rows = bunch.rows
+        if len(rows) + (len(lane) if len(bunches) == 1 else lane.waiting() - len(rows)) >= self._max_queued:
+            # Those who went away make room.
+            if not (bunch.purge() or lane.purge()):
+                return _given(self._request(loaded, input, key, started, lane.refusal()))
+            rows = bunch.rows
+        future: Awaitable[Any] = bunch.new_future()
+        rows.append((input, self._results.accepted.next(), started, key, future))
+        return future
+
+    def _enlist_alone(
+        self, loaded: LoadedVersion, input: Any, key: str | None, started: float
+    ) -> Awaitable[ServingResult[Any] | Request]:
+        request = self._request(loaded, input, key, started)
+        try:
+            request.checked = checked(loaded.check, input)
+            return self._queue(loaded, request)
+        except Exception as error:
+            request.error = error
+            return _given(request)
+
+    def _see_to(self, lane: Lane, loop: asyncio.AbstractEventLoop, bunch: Bunch) -> None:
+        """At the end of the turn: answer on the event loop what is soon answered, and queue the rest."""
+        batches = self._batches
+        if len(lane) or not lane.is_inline(batches.inline_below_ms) or not lane.permit.acquire(blocking=False):
+            del lane.bunches[loop]
+            self._queue_all(lane, loop, bunch.take(len(bunch)))
+            batches.go_on(lane.loaded)
+            return
+        chunk = bunch.take(self._max_batch_size)
+        try:
+            lane.last_size = len(chunk)
+            if len(chunk):
+                self._answer(lane, loop, chunk)
+        except BaseException:
+            complete(chunk.requests(interrupt), loop)
+            raise
+        finally:
+            lane.permit.release()
+            if len(bunch):
+                loop.call_soon(self._see_to, lane, loop, bunch, context=contextvars.Context())
+            else:
+                del lane.bunches[loop]
+            batches.go_on(lane.loaded)
+
+    def _answer(self, lane: Lane, loop: asyncio.AbstractEventLoop, chunk: Bunch) -> None:
+        loaded, answers = lane.loaded, self._batches.answers
+        inputs, ids, started, keys, futures = chunk.columns()
+        together = _valid(loaded, inputs) if len(chunk) > 1 else None
+        if together is None:
+            requests = chunk.requests(check)
+            valid = [request for request in requests if request.error is None]
+            if valid:
+                answers.answer(lane, valid)
+            complete(requests, loop)
+            return
+        begun, computed = self._monotonic(), time.thread_time()
+        try:
+            values = answers.called(loaded, together)
+        except KeyboardInterrupt:
+            raise  # it is this thread's
+        except BaseException as exception:
+            requests = chunk.requests(check)
+            answers.answer_apart(lane, requests, exception)
+            complete(requests, loop)
+            return
+        answers.learn(lane, len(chunk), begun, computed)
+        results = self._results.answered(loaded, ids, inputs, started, values, keys=keys)
+        for future, result in zip(futures, results, strict=True):
+            if not future.done():  # a model might have cancelled its caller
+                future.set_result(result)
+
+    def _queue_all(self, lane: Lane, loop: asyncio.AbstractEventLoop, bunch: Bunch) -> None:
+        """Queue what came within a turn; what is not valid fails now."""
+        together = _valid(lane.loaded, [row[0] for row in bunch.rows]) if len(bunch) > 1 else None
+        requests = bunch.requests(check if together is None else None)
+        if together is None:
+            complete([request for request in requests if request.error is not None], loop)
+            requests = [request for request in requests if request.error is None]
+        else:
+            for request, row in zip(requests, together, strict=True):
+                request.checked = row
+        lane.put_all(requests)
+
+    def _request(
+        self, loaded: LoadedVersion, input: Any, key: str | None, started: float, error: Exception | None = None
+    ) -> Request:
+        request = Request(input, self._results.new_id(), started)
+        request.loaded, request.key, request.error = loaded, key, error
+        return request
+
+    def _queue(self, loaded: LoadedVersion, request: Request) -> asyncio.Future[Any]:
+        """Queue a checked request, whose event loop looks after it; its ``future`` tells the end.
+
+        Raises:
+            ServingError: It cannot be queued.
+        """
+        batches = self._batches
+        lane = batches.lane(loaded)
+        batches.weigh(request)
+        request.context, request.queued_at = contextvars.copy_context(), self._monotonic()
+        loop = request.loop = self._running_loop()
+        future = request.future = loop.create_future()
+        lane.put(request)
+        if batches.batching.max_wait_ms:
+            batches.threads.wake(lane)
+        elif loop not in lane.flushing:
+            lane.flushing.add(loop)
+            loop.call_soon(batches.flush, lane, loop, context=contextvars.Context())
+        return future
+
+
+def _valid(loaded: LoadedVersion, inputs: Sequence[Any]) -> Any:
+    """What the model is given for several inputs, where a glance tells that all are valid; else None."""
+    if loaded.check_table is not None:
+        return loaded.check_table(inputs)
+    return None if any(input is None for input in inputs) else list(inputs)
+
+
+async def _given(request: Request) -> Request:
+    return request
