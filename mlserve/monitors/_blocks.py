@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mlserve._buckets import MICROSECOND
+from mlserve.monitors._columns import NOTHING_RARE, RequestColumns
 from mlserve.monitors._sampling import Dropped, Thinned
 from mlserve.records import EventPage, FailureEvent, OutcomeEvent, PredictionEvent
 
@@ -21,10 +22,6 @@ FIRST_MOMENT, LAST_MOMENT = (
     (moment.replace(tzinfo=UTC) - EPOCH) // MICROSECOND for moment in (datetime.min, datetime.max)
 )
 """What a datetime can tell, in microseconds since 1970."""
-
-SEPARATOR = "\x1f"
-"""Between the ids of a block; an id that holds one makes its block keep a tuple."""
-
 
 NOT_HERE = -1
 """The sequence number of a prediction that another monitor counted."""
@@ -54,49 +51,20 @@ class Waiting(NamedTuple):
         )
 
 
-class Rare(NamedTuple):
-    """What most requests do not have: one value of a row, so that the others cost nothing to leave it out."""
-
-    arm: str | None = None
-    key: str | None = None
-    kind: str | None = None
-
-
-NOTHING_RARE = Rare()
-
-
-def packed(ids: Sequence[str]) -> str | tuple[str, ...]:
-    """Ids as one string: a hundred thousand small objects cost more to let go of than all else about them."""
-    joined = SEPARATOR.join(ids)
-    return joined if joined.count(SEPARATOR) == len(ids) - 1 else tuple(ids)
-
-
 @attrs.frozen(eq=False, repr=False)
 class RequestBlock:
-    """Requests that were folded together. No object is kept for a row but its input and its output.
+    """Requests that were folded together. No object is kept for a row but its input and, mostly, its output.
 
     Attributes:
-        packed_ids: Prediction ids, see ``packed``.
+        columns: The requests.
         first_sequence: Sequence number of the first row among the recent requests.
-        version_ids: Who was asked.
-        inputs: Copies of what was sent.
-        outputs: Copies of what was answered.
-        latency: Milliseconds.
         times: When, microseconds since 1970.
-        confidence: Of the answers, NaN where there was none.
-        rare: A ``Rare`` for the rows that have one.
         sequences: Sequence number of each row, where they do not simply follow the first.
     """
 
-    packed_ids: str | tuple[str, ...]
+    columns: RequestColumns
     first_sequence: int
-    version_ids: Sequence[str | None]
-    inputs: Sequence[Any]
-    outputs: Sequence[Any]
-    latency: npt.NDArray[np.float64]
     times: npt.NDArray[np.int64]
-    confidence: npt.NDArray[np.float64]
-    rare: Sequence[tuple[Any, ...] | None]
     sequences: Sequence[int] | None = None
 
     def __len__(self) -> int:
@@ -105,7 +73,7 @@ class RequestBlock:
     @property
     def ids(self) -> Sequence[str]:
         """Prediction ids."""
-        return self.packed_ids.split(SEPARATOR) if isinstance(self.packed_ids, str) else self.packed_ids
+        return self.columns.ids
 
     def sequence(self, row: int) -> int:
         """Sequence number of a row."""
@@ -113,19 +81,12 @@ class RequestBlock:
 
     def only(self, rows: Sequence[int]) -> RequestBlock:
         """Some of the rows."""
-        ids = self.ids
-        return RequestBlock(
-            packed([ids[row] for row in rows]),
-            self.first_sequence,
-            [self.version_ids[row] for row in rows],
-            [self.inputs[row] for row in rows],
-            [self.outputs[row] for row in rows],
-            self.latency[rows],
-            self.times[rows],
-            self.confidence[rows],
-            [self.rare[row] for row in rows],
-            [self.sequence(row) for row in rows],
-        )
+        sequences = [self.sequence(row) for row in rows]
+        return RequestBlock(self.columns.only(rows), self.first_sequence, self.times[rows], sequences)
+
+    def without_inputs(self) -> RequestBlock:
+        """The same, but that it keeps no inputs in memory."""
+        return attrs.evolve(self, columns=attrs.evolve(self.columns, inputs=()))
 
     def events(self, first: int, stop: int) -> list[PredictionEvent | FailureEvent]:
         """Rows as events."""
@@ -133,11 +94,12 @@ class RequestBlock:
         return [self._event(prediction_id, row) for row, prediction_id in enumerate(ids, first)]
 
     def _event(self, prediction_id: str, row: int) -> PredictionEvent | FailureEvent:
-        rare = self.rare[row]
+        columns = self.columns
+        rare = columns.rare[row]
         arm, key, kind = NOTHING_RARE if rare is None else rare
-        confidence = float(self.confidence[row])
-        version_id, latency_ms = self.version_ids[row], float(self.latency[row])
-        input = self.inputs[row]
+        confidence = float(columns.confidence[row])
+        version_id, latency_ms = columns.version_ids[row], float(columns.latency[row])
+        input = columns.inputs[row]
         input = input.input if isinstance(input, Thinned) else None if isinstance(input, Dropped) else input
         timestamp = to_datetime(self.times[row])
         if kind is not None:
@@ -146,7 +108,7 @@ class RequestBlock:
             prediction_id,
             str(version_id),
             input,
-            self.outputs[row],
+            columns.outputs[row],
             latency_ms,
             timestamp,
             None if math.isnan(confidence) else confidence,
@@ -156,12 +118,13 @@ class RequestBlock:
 
     def waiting(self, first: int) -> Iterator[Waiting]:
         """What is to be kept of each row from the first given one on, until its true value comes."""
+        columns = self.columns
         for row, (version_id, output, time, rare) in enumerate(
             zip(
-                self.version_ids[first:],
-                self.outputs[first:],
+                columns.version_ids[first:],
+                columns.outputs[first:],
                 self.times[first:].tolist(),
-                self.rare[first:],
+                columns.rare[first:],
                 strict=True,
             ),
             first,

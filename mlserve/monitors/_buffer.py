@@ -4,38 +4,39 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
+from typing import Any
 
 import numpy as np
 from typing_extensions import override
 
 from mlserve._forking import renew_after_fork
 from mlserve.errors import InvalidArgumentError
-from mlserve.monitors._blocks import Rare
+from mlserve.monitors._columns import Rare, Repeated, RequestColumns
 from mlserve.monitors._copying import IMMUTABLE, Copier
-from mlserve.monitors._ledger import ROW, Ledger
+from mlserve.monitors._ledger import Ledger
 from mlserve.monitors._sampling import Thinned
 from mlserve.protocols import BlockMonitor, DeferringMonitor, LabelledMonitor
 from mlserve.records import FailureEvent, PredictionEvent
 
+ROW = 8
+"""Values of a request as it waits to be counted: id, version, input, output, milliseconds, seconds since 1970, the
+confidence or None, and what is rare."""
+
 FOLD_EVERY = 1024
 """Requests that wait to be counted, at most; few enough that folding them takes less than a millisecond."""
+
+COLUMNS_FROM = 8
+"""Requests that come together, from which on they are kept as columns; fewer are cheaper one by one."""
+
+BLOCK_COLUMNS = ("inputs", "outputs", "processing_times_ms", "confidences", "arms", "keys")
+"""Arguments of ``record_block`` that have one value for each prediction."""
 
 _FOLD_AT = FOLD_EVERY * ROW
 _WAIT_AT = 64 * _FOLD_AT
 """From here on a request waits for whoever folds: many threads append faster than one of them can fold, without end."""
 _ndarray = np.ndarray
-
-
-class _Block(NamedTuple):
-    """Stands in the buffer for requests that came together.
-
-    Attributes:
-        columns: Their values, ``ROW`` lists of one length.
-    """
-
-    columns: tuple[list[Any], ...]
 
 
 class RequestBuffer(LabelledMonitor, BlockMonitor, DeferringMonitor):
@@ -56,12 +57,13 @@ class RequestBuffer(LabelledMonitor, BlockMonitor, DeferringMonitor):
         self._timestamp = timestamp
         self._block = block
         self._buffer: list[Any] = []
-        # Of those in the buffer that came in blocks; nearly, for no lock is taken to count them.
-        self._rows_in_blocks = 0
+        # Of those in the buffer that are columns; nearly, for no lock is taken to count them.
+        self._rows_in_columns = 0
         self._outcome_buffer: list[tuple[str, Any, float]] = []
         self._copier = Copier()
         self._kept = self._copier.copy
         self._random = random.Random(seed).random
+        self._rng = np.random.default_rng(seed)
         self._after_fork()
         renew_after_fork(self)
 
@@ -122,47 +124,62 @@ class RequestBuffer(LabelledMonitor, BlockMonitor, DeferringMonitor):
         keys: Sequence[str | None] | None = None,
     ) -> None:
         count = len(prediction_ids)
-        for name, values in (
-            ("inputs", inputs),
-            ("outputs", outputs),
-            ("processing_times_ms", processing_times_ms),
-            ("confidences", confidences),
-            ("arms", arms),
-            ("keys", keys),
-        ):
+        given = (inputs, outputs, processing_times_ms, confidences, arms, keys)
+        for name, values in zip(BLOCK_COLUMNS, given, strict=True):
             if values is not None and len(values) != count:
                 raise InvalidArgumentError(name, f"{len(values)} values", f"{count}, one for each prediction")
         if not count:
             return
-        nothing = [None] * count
-        rare: list[Any] = nothing
+        rare: Sequence[tuple[Any, ...] | None] = Repeated(None, count)
         if arms is not None or keys is not None:
-            pairs = zip(nothing if arms is None else arms, nothing if keys is None else keys, strict=True)
+            pairs = zip(rare if arms is None else arms, rare if keys is None else keys, strict=True)
             rare = [None if arm is None and key is None else (arm, key, None) for arm, key in pairs]
-        block = _Block(
-            (
-                list(prediction_ids),
-                [model_version] * count,
-                self._kept_inputs(model_version, inputs, timestamp),
-                list(outputs if IMMUTABLE.issuperset(map(type, outputs)) else map(self._kept, outputs)),
-                list(processing_times_ms),
-                [timestamp] * count,
-                nothing if confidences is None else list(confidences),
-                rare,
-            )
+        columns = (
+            prediction_ids,
+            Repeated(model_version, count),
+            self._kept_inputs(model_version, inputs, timestamp),
+            self._kept_outputs(outputs),
+            processing_times_ms,
+            Repeated(timestamp, count),
+            Repeated(None, count) if confidences is None else confidences,
+            rare,
         )
-        self._rows_in_blocks += count
-        self._buffer.extend((block, None, None, None, None, None, None, None))
-        if len(self._buffer) >= _FOLD_AT or self._rows_in_blocks >= FOLD_EVERY:
+        if count <= self._block:
+            self._append(columns)
+        else:
+            for start in range(0, count, self._block):
+                self._append([column[start : start + self._block] for column in columns])
+        if len(self._buffer) >= _FOLD_AT or self._rows_in_columns >= FOLD_EVERY:
             self._fold_unless_busy()
+
+    def _append(self, columns: Sequence[Sequence[Any]]) -> None:
+        count = len(columns[0])
+        if count >= COLUMNS_FROM:
+            try:
+                together = RequestColumns.of(*columns)
+            except (TypeError, ValueError, OverflowError):
+                pass  # the row at fault is found, and counted, when they are folded one by one
+            else:
+                self._rows_in_columns += count
+                self._buffer.extend((together, None, None, None, None, None, None, None))
+                return
+        self._buffer.extend(chain.from_iterable(zip(*columns, strict=True)))
+
+    def _kept_outputs(self, outputs: Any) -> Any:
+        if type(outputs) is _ndarray and outputs.ndim == 1 and not outputs.dtype.hasobject:
+            return outputs.copy()
+        return list(outputs if IMMUTABLE.issuperset(map(type, outputs)) else map(self._kept, outputs))
 
     def _kept_inputs(self, model_version: str, inputs: Sequence[Any], timestamp: float) -> list[Any]:
         kept = self._kept
         thinning = self._thinning.get(model_version) if self._thinning else None
         if thinning is None or timestamp >= thinning.until:
             return [row.copy() if type(row) is _ndarray and not row.dtype.hasobject else kept(row) for row in inputs]
-        chance, cut = self._random, thinning.cut
-        return [thinning if chance() < cut else Thinned(cut, kept(row)) for row in inputs]
+        cut = thinning.cut
+        found: list[Any] = [thinning] * len(inputs)
+        for row in np.flatnonzero(self._rng.random(len(found)) >= cut).tolist():
+            found[row] = Thinned(cut, kept(inputs[row]))
+        return found
 
     def record_failure(self, event: FailureEvent) -> None:
         rare = Rare(event.arm, event.key, str(event.kind))
@@ -196,7 +213,7 @@ class RequestBuffer(LabelledMonitor, BlockMonitor, DeferringMonitor):
 
     def _fold_unless_busy(self) -> None:
         # A reader that holds the lock folds the next time; the request does not wait for it.
-        is_behind = len(self._buffer) >= _WAIT_AT or self._rows_in_blocks >= _WAIT_AT // ROW
+        is_behind = len(self._buffer) >= _WAIT_AT or self._rows_in_columns >= _WAIT_AT // ROW
         if self._lock.acquire(blocking=is_behind):
             try:
                 self._fold()
@@ -206,33 +223,54 @@ class RequestBuffer(LabelledMonitor, BlockMonitor, DeferringMonitor):
     def _fold(self) -> None:
         # Outcomes are taken out first: each one's prediction was appended before it, so it is in the buffer below.
         outcomes = _drained(self._outcome_buffer)
-        self._rows_in_blocks = 0
-        columns = _columns_of(_drained(self._buffer))
-        for start in range(0, len(columns[0]), self._block):
-            self._ledger.fold_requests([column[start : start + self._block] for column in columns])
+        self._rows_in_columns = 0
+        for columns in _grouped(self._parts(_drained(self._buffer)), self._block):
+            self._ledger.fold_requests(columns)
         if outcomes:
             self._ledger.fold_outcomes(outcomes)
+
+    def _parts(self, flat: list[Any]) -> Iterator[RequestColumns]:
+        """What waits as columns, in the order in which it came, none longer than a block."""
+        firsts = flat[::ROW]
+        begin = 0
+        if RequestColumns in set(map(type, firsts)):
+            for place, first in enumerate(firsts):
+                if type(first) is RequestColumns:
+                    yield from self._columns_of(flat[begin * ROW : place * ROW])
+                    yield first
+                    begin = place + 1
+        yield from self._columns_of(flat[begin * ROW :])
+
+    def _columns_of(self, flat: list[Any]) -> Iterator[RequestColumns]:
+        """Requests that came one by one."""
+        step = self._block * ROW
+        for start in range(0, len(flat), step):
+            try:
+                yield RequestColumns.of(*(flat[start + column : start + step : ROW] for column in range(ROW)))
+            except (TypeError, ValueError, OverflowError):
+                # Some value is nothing of its kind. Alone it is dropped; the others are counted.
+                if len(flat) == ROW:
+                    self._ledger.drop(1)
+                    return
+                for row in range(start, min(start + step, len(flat)), ROW):
+                    yield from self._columns_of(flat[row : row + ROW])
 
     def _after_fork(self) -> None:
         self._lock = threading.RLock()
 
 
-def _columns_of(flat: list[Any]) -> list[list[Any]]:
-    """The columns of what waits, in the order in which it came."""
-    firsts = flat[::ROW]
-    if _Block not in set(map(type, firsts)):
-        return [flat[column::ROW] for column in range(ROW)]
-    columns: list[list[Any]] = [[] for _ in range(ROW)]
-    begin = 0
-    for place, first in enumerate(firsts):
-        if type(first) is _Block:
-            for number, (column, values) in enumerate(zip(columns, first.columns, strict=True)):
-                column += flat[begin * ROW + number : place * ROW : ROW]
-                column += values
-            begin = place + 1
-    for number, column in enumerate(columns):
-        column += flat[begin * ROW + number :: ROW]
-    return columns
+def _grouped(parts: Iterable[RequestColumns], most: int) -> Iterator[RequestColumns]:
+    """The same joined, as far as no more rows come together."""
+    group: list[RequestColumns] = []
+    count = 0
+    for part in parts:
+        if count + len(part) > most and group:
+            yield RequestColumns.joined(group)
+            group, count = [], 0
+        group.append(part)
+        count += len(part)
+    if group:
+        yield RequestColumns.joined(group)
 
 
 def _drained(buffer: list[Any]) -> list[Any]:

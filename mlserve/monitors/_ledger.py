@@ -18,10 +18,10 @@ from mlserve.monitors._blocks import (
     EventRing,
     RequestBlock,
     Waiting,
-    packed,
     to_datetime,
 )
 from mlserve.monitors._codes import Codes
+from mlserve.monitors._columns import Repeated, RequestColumns
 from mlserve.monitors._inputs import FOREVER_AGO, CellCounts, InputCounters
 from mlserve.monitors._keys import FOREVER, BucketKey
 from mlserve.monitors._merging import NOTHING_MERGED, NothingMerged
@@ -35,10 +35,6 @@ if TYPE_CHECKING:
     from mlserve.monitors._fleet import MergedSnapshots
     from mlserve.numerics._binning import ReferenceBins
     from mlserve.records import MonitorSnapshot
-
-ROW = 8
-"""Values of a request as it waits to be counted: id, version, input, output, milliseconds, seconds since 1970, the
-confidence or None, and what is rare."""
 
 MOST_VERSIONS, MOST_KINDS, MOST_CLASSES = 10_000, 256, 256
 """What is told apart; no caller can make a monitor grow by inventing names."""
@@ -238,22 +234,26 @@ class Ledger:
 
     # --------------------------------------------------------------------------------------------------- folding
 
-    def fold_requests(self, rows: Sequence[list[Any]]) -> None:
-        """Count requests, at least one: their values as ``ROW`` columns. At most half of ``recent_requests``."""
-        ids, versions, inputs, outputs, latencies, seconds, sure, rare = rows
-        try:
-            columns = self._columns(ids, versions, latencies, seconds, sure, rare)
-        except (TypeError, ValueError, OverflowError):
-            # Some value is nothing of its kind. Alone it is dropped; the others are counted.
-            self._drop_or_split(rows)
+    def fold_requests(self, columns: RequestColumns) -> None:
+        """Count requests. At most half of ``recent_requests``."""
+        latency = columns.latency
+        with np.errstate(over="ignore"):
+            moments = np.rint(columns.seconds * 1e6)
+        is_sound = np.isfinite(latency) & (latency >= 0) & (moments >= FIRST_MOMENT) & (moments <= LAST_MOMENT)
+        if not is_sound.all():
+            # A latency or a time that is none: such a row is dropped, the others are counted.
+            sound = np.flatnonzero(is_sound).tolist()
+            self.drop(len(columns) - len(sound))
+            if sound:
+                self.fold_requests(columns.only(sound))
             return
-        latency, times, codes, kind, confidence, packed_ids = columns
+        times, kind, codes = moments.astype(np.int64), self._kinds_of(columns.rare), self._codes_of(columns.version_ids)
         self.change += 1
-        self.counts["recorded"] += len(times)
+        self.counts["recorded"] += times.size
         # No window reaches them; they can still be read as events.
         self.counts["dropped"] += int((times <= self._now() - microseconds(self.retention)).sum())
-        sequence = self._recent.append(times, codes, kind, latency, confidence)
-        block = RequestBlock(packed_ids, sequence, versions, inputs, outputs, latency, times, confidence, rare)
+        sequence = self._recent.append(times, codes, kind, latency, columns.confidence)
+        block = RequestBlock(columns, sequence, times)
         self.events.append(block)
         for code, chosen in _by_code(codes):
             self._touch(code, times if chosen.size == times.size else times[chosen])
@@ -263,56 +263,33 @@ class Ledger:
         if len(block):
             self._sample(codes, block)
             # Without the inputs: one prediction that waits would keep those of the whole block.
-            block = attrs.evolve(block, inputs=())
+            block = block.without_inputs()
             self.pending.extend(block)
             if self.answered is not None:
                 self.answered(block)
 
-    def _columns(
-        self,
-        ids: list[Any],
-        versions: list[Any],
-        latencies: list[Any],
-        seconds: list[Any],
-        sure: list[Any],
-        rare: list[Any],
-    ) -> tuple[Any, ...]:
-        latency = np.array(latencies, np.float64)
-        with np.errstate(over="ignore"):
-            microseconds = np.rint(np.array(seconds, np.float64) * 1e6)
-        is_moment = (microseconds >= FIRST_MOMENT) & (microseconds <= LAST_MOMENT)
-        if not (np.isfinite(latency) & (latency >= 0) & is_moment).all():
-            raise ValueError("a latency or a time that is none")
-        if sure.count(None) == len(sure):
-            confidence = np.full(len(sure), np.nan)
-        else:
-            confidence = np.array(sure, np.float64)  # NaN for None
-            confidence[np.isinf(confidence)] = np.nan
-        kind = self._kinds_of(rare)
-        codes = self._versions.all_of(versions).astype(np.int32)
-        return latency, microseconds.astype(np.int64), codes, kind, confidence, packed(ids)
+    def drop(self, rows: int) -> None:
+        """Count requests of which some value is nothing of its kind."""
+        self.counts["recorded"] += rows
+        self.counts["dropped"] += rows
 
-    def _drop_or_split(self, rows: Sequence[list[Any]]) -> None:
-        count = len(rows[0])
-        if count == 1:
-            self.counts["recorded"] += 1
-            self.counts["dropped"] += 1
-            return
-        for row in range(count):
-            self.fold_requests([column[row : row + 1] for column in rows])
+    def _codes_of(self, version_ids: Sequence[str | None]) -> npt.NDArray[np.int32]:
+        if isinstance(version_ids, Repeated):
+            return np.full(len(version_ids), self._versions.of(version_ids.value), np.int32)
+        return self._versions.all_of(version_ids).astype(np.int32)
 
     def _kinds_of(self, rare: Sequence[tuple[Any, ...] | None]) -> npt.NDArray[np.int16]:
-        if not any(rare):
+        if isinstance(rare, Repeated):
             return np.zeros(len(rare), np.int16)
         return self._kinds.all_of([None if row is None else row[-1] for row in rare]).astype(np.int16)
 
     def _sample(self, codes: npt.NDArray[np.int32], block: RequestBlock) -> None:
         for code, chosen in _by_code(codes):
             sample = self._samples.fed(code)
-            times, inputs, outputs = block.times[chosen], block.inputs, block.outputs
+            times, inputs, outputs = block.times[chosen], block.columns.inputs, block.columns.outputs
             if chosen.size < len(block):
                 inputs, outputs = ([column[i] for i in chosen.tolist()] for column in (inputs, outputs))
-            sample.extend(times, inputs, outputs, block.confidence[chosen])
+            sample.extend(times, inputs, outputs, block.columns.confidence[chosen])
             version_id = str(self._versions.names[code])
             self.inputs.add(version_id, times, inputs, self._now(), self.change)
             if sample.cut:

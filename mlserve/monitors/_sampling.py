@@ -6,7 +6,7 @@ import math
 from collections import deque
 from collections.abc import Sequence
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
 import attrs
 import numpy as np
@@ -27,8 +27,7 @@ SETTLE_FACTOR = 4
 """Inputs are first pruned when this many samples' worth have come."""
 
 
-@attrs.frozen(eq=False, repr=False)
-class Thinned:
+class Thinned(NamedTuple):
     """An input that was kept while others were not.
 
     Attributes:

@@ -61,7 +61,7 @@ class Bunch:
     def purge(self) -> bool:
         """Take out those whose callers went away; tells whether there were any."""
         count = len(self.rows)
-        self.rows = self.take(count).rows
+        self.rows[:] = self.take(count).rows
         return len(self.rows) < count
 
     def columns(

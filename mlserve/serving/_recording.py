@@ -48,6 +48,8 @@ class Recorder:
         self.prediction: Callable[..., None] = (
             monitor.defer_prediction if isinstance(monitor, DeferringMonitor) else self._whole_prediction
         )
+        # Asking what a monitor can do costs as much as recording thirty predictions.
+        self._record_block = monitor.record_block if isinstance(monitor, BlockMonitor) else None
 
     def renew(self) -> None:
         """A new lock, for a forked child."""
@@ -85,15 +87,19 @@ class Recorder:
         keys: Sequence[str | None] | None,
     ) -> None:
         """Record predictions that were made together, as ``BlockMonitor.record_block`` does. May raise."""
-        nothing = [None] * len(ids)
-        arms = nothing if arms is None else arms
-        keys = nothing if keys is None else keys
-        if isinstance(self._monitor, BlockMonitor):
-            self._monitor.record_block(
-                model_version, ids, inputs, outputs, times_ms, timestamp, confidences,
-                None if arms.count(None) == len(arms) else arms, None if keys.count(None) == len(keys) else keys,
+        count = len(ids)
+        if self._record_block is not None:
+            if arms is not None and arms.count(None) == count:
+                arms = None
+            if keys is not None and keys.count(None) == count:
+                keys = None
+            self._record_block(
+                model_version, ids, inputs, outputs, times_ms, timestamp, confidences, arms, keys,
             )  # fmt: skip
             return
+        nothing = [None] * count
+        arms = nothing if arms is None else arms
+        keys = nothing if keys is None else keys
         for name, input, output, took_ms, confidence, arm, key in zip(
             ids, inputs, outputs, times_ms, confidences or nothing, arms, keys, strict=True
         ):

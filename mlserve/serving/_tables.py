@@ -75,13 +75,16 @@ def many_by_argmax(model: Any, to_rows: ToRows, clear_margin: float) -> CallMany
 
     def call_many(inputs: Sequence[Any]) -> list[Any]:
         table = _stacked(inputs, to_rows)
-        probabilities = _probabilities(predict_proba(table), len(inputs))
-        confidences = probabilities.max(axis=1)
-        # Where a probability is NaN nothing is above the margin, and the model is asked.
-        is_clear = (probabilities > (confidences - clear_margin)[:, np.newaxis]).sum(axis=1) == 1
-        labels = list(classes[probabilities.argmax(axis=1)])
-        if not is_clear.all():
-            unclear = np.flatnonzero(~is_clear)
+        count = len(inputs)
+        probabilities = _probabilities(predict_proba(table), count)
+        best = probabilities.argmax(axis=1)
+        confidences = probabilities[np.arange(count), best]
+        # Where a probability is NaN nothing is below the margin, and the model is asked.
+        is_below = probabilities <= (confidences - clear_margin)[:, np.newaxis]
+        labels = list(classes[best])
+        others = probabilities.shape[1] - 1
+        if np.count_nonzero(is_below) != count * others:
+            unclear = np.flatnonzero(is_below.sum(axis=1) != others)
             rows = table.iloc[unclear] if hasattr(table, "iloc") else table[unclear]
             for row, label in zip(unclear.tolist(), answers_of_each(predict(rows), unclear.size), strict=True):
                 labels[row] = label

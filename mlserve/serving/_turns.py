@@ -105,7 +105,6 @@ class Turns:
             # Those who went away make room.
             if not (bunch.purge() or lane.purge()):
                 return _given(self._request(loaded, input, key, started, lane.refusal()))
-            rows = bunch.rows
         future: Awaitable[Any] = bunch.new_future()
         rows.append((input, self._results.accepted.next(), started, key, future))
         return future

@@ -484,6 +484,6 @@ def test_answers_are_handed_on_without_their_inputs(monitor, clock):
         monitor.record_prediction_error("OurOwn", "1")
     monitor.statistics()
     handed = [(prediction_id, output) for block in blocks for prediction_id, output in
-              zip(block.ids, block.outputs, strict=True)]  # fmt: skip
+              zip(block.ids, block.columns.outputs, strict=True)]  # fmt: skip
     assert handed == [("p0", 0), ("p1", 1), ("p2", 2)]
-    assert [len(block.inputs) for block in blocks] == [0] * len(blocks)
+    assert [len(block.columns.inputs) for block in blocks] == [0] * len(blocks)

@@ -139,6 +139,24 @@ def test_who_leaves_is_not_answered(max_queued: int, serving: Callable[..., Tall
     ]
 
 
+def test_who_leaves_within_the_turn_makes_room(serving: Callable[..., Tallied], sums: Sums) -> None:
+    """A caller that is cancelled before its loop has looked at the requests leaves its place to the next one."""
+    server = serving(batching=Batching(max_queued=2))
+
+    async def ask() -> list[Any]:
+        tasks = [asyncio.ensure_future(server.apredict(row(value))) for value in (1.0, 2.0)]
+
+        async def instead() -> Any:
+            tasks[0].cancel()
+            return await server.apredict(row(3.0))
+
+        return await asyncio.gather(*tasks, instead(), return_exceptions=True)
+
+    left, stayed, came = asyncio.run(ask())
+    assert (type(left), stayed.value, came.value) == (asyncio.CancelledError, 4.0, 6.0)
+    assert sums.tables == [[[2, 2], [3, 3]]]
+
+
 def test_a_row_that_breaks_the_model_fails_alone(serving: Callable[..., Tallied], sums: Sums) -> None:
     """Of a model that may be called again, only the row at fault fails."""
     server, sums.raised = serving(), ValueError("thirteen")

@@ -1,0 +1,172 @@
+"""Predictions that come as columns are kept as columns, and nothing about them can be told from single ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mlserve import InMemoryModelMonitor
+from mlserve.clocks import ManualClock
+from mlserve.monitors._columns import SEPARATOR, Repeated, RequestColumns
+from mlserve.records import PredictionEvent
+
+HOUR = timedelta(hours=1)
+COUNT = 20
+"""So many are kept as columns."""
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+def monitor(clock: ManualClock) -> InMemoryModelMonitor:
+    return InMemoryModelMonitor(clock=clock)
+
+
+def block(count: int = COUNT, first: int = 0, **columns: Any) -> dict[str, Any]:
+    numbers = range(first, first + count)
+    return {
+        "model_version": "1",
+        "prediction_ids": [f"p{number}" for number in numbers],
+        "inputs": [np.array([float(number)]) for number in numbers],
+        "outputs": [number % 3 for number in numbers],
+        "processing_times_ms": [1.0 + number for number in numbers],
+        "timestamp": ManualClock().now().timestamp(),
+    } | columns
+
+
+def told(monitor: InMemoryModelMonitor) -> list[PredictionEvent]:
+    return [event for event in monitor.events().events if isinstance(event, PredictionEvent)]
+
+
+@pytest.mark.parametrize("given", ["list", "tuple", "array"])
+def test_columns_of_any_kind_are_told_as_single_predictions(monitor: InMemoryModelMonitor, given: str) -> None:
+    """Lists, tuples and arrays give the same events, with outputs of the types that they had."""
+    make = {"list": list, "tuple": tuple, "array": np.array}[given]
+    values = block()
+    outputs = [np.int64(value) for value in values["outputs"]]
+    confidences = [number / COUNT for number in range(COUNT)]
+    values |= {"outputs": make(outputs), "processing_times_ms": make(values["processing_times_ms"])}
+    monitor.record_block(**values, confidences=make(confidences))
+    events = told(monitor)
+    assert [(event.output, type(event.output), event.confidence) for event in events] == [
+        (output, np.int64, confidence) for output, confidence in zip(outputs, confidences, strict=True)
+    ]
+    assert [event.processing_time_ms for event in events] == [1.0 + number for number in range(COUNT)]
+
+
+@pytest.mark.parametrize("dtype", [np.int64, object])
+def test_what_the_caller_changes_later_is_not_seen(monitor: InMemoryModelMonitor, dtype: Any) -> None:
+    """The arrays belong to the caller, who may use them again as soon as the call returns."""
+    inputs, outputs = np.zeros((COUNT, 2)), np.zeros(COUNT, dtype)
+    monitor.record_block(**block(inputs=inputs, outputs=outputs))
+    inputs += 1
+    outputs += 1
+    assert {(event.output, *event.input) for event in told(monitor)} == {(0, 0.0, 0.0)}
+
+
+BAD = {
+    "no latency": {"processing_times_ms": None},
+    "a latency that is none": {"processing_times_ms": float("nan")},
+    "a latency of text": {"processing_times_ms": "long"},
+    "latencies": {"processing_times_ms": [1.0, 2.0]},
+    "a confidence of text": {"confidences": "sure"},
+    "an id that is none": {"prediction_ids": 7},
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_row_that_is_none_is_dropped_alone(monitor: InMemoryModelMonitor, name: str) -> None:
+    """A value that is nothing of its kind costs its own row, which is counted; the others of the block are kept."""
+    values = block() | {"confidences": [0.5] * COUNT}
+    for column, bad in BAD[name].items():
+        values[column][7] = bad
+    monitor.record_block(**values)
+    counts = monitor.statistics()
+    assert (monitor.get_model_metrics("1", HOUR).request_count, counts.recorded, counts.dropped) == (19, 20, 1)
+    assert "p7" not in {event.prediction_id for event in told(monitor)}
+
+
+def test_a_block_of_no_version_is_dropped(monitor: InMemoryModelMonitor) -> None:
+    """What cannot be the id of a version costs its rows, and does not reach the caller as an error."""
+    monitor.record_block(**block(model_version=["1"]))
+    assert (monitor.statistics().recorded, monitor.statistics().dropped) == (COUNT, COUNT)
+
+
+def test_order_is_kept_among_blocks_and_single_predictions(monitor: InMemoryModelMonitor, clock: ManualClock) -> None:
+    """Events come in the order in which they were recorded, however they were."""
+    expected: list[str] = []
+    for number in range(6):
+        first = 100 * number
+        monitor.record_block(**block(COUNT if number % 2 else 3, first))
+        expected += [f"p{first + row}" for row in range(COUNT if number % 2 else 3)]
+        for single in range(number):
+            event = PredictionEvent(f"s{number}{single}", "1", None, 1, 1.0, clock.now())
+            monitor.record_prediction(event)
+            expected.append(event.prediction_id)
+    assert [event.prediction_id for event in told(monitor)] == expected
+
+
+@pytest.mark.parametrize("outputs", [np.arange(COUNT) / 2, ["a"] * COUNT, np.array(["b"] * COUNT)])
+def test_blocks_of_different_kinds_are_counted_together(monitor: InMemoryModelMonitor, outputs: Any) -> None:
+    """Blocks with other outputs, versions, arms and ids than the one before keep what they are."""
+    odd = [f"q{SEPARATOR}{number}" for number in range(COUNT)]
+    monitor.record_block(**block())
+    monitor.record_block(**block(prediction_ids=odd, outputs=outputs, model_version="2"), arms=["b", None] * 10)
+    second = told(monitor)[COUNT:]
+    assert [(event.prediction_id, event.output, type(event.output), event.arm) for event in second] == [
+        (name, output, type(output), arm) for name, output, arm in zip(odd, outputs, ["b", None] * 10, strict=True)
+    ]
+
+
+def test_outcomes_find_what_came_as_columns(monitor: InMemoryModelMonitor) -> None:
+    """A prediction of a block waits for its true value like any other."""
+    monitor.record_block(**block(outputs=np.arange(COUNT)))
+    for number in range(COUNT):
+        monitor.record_outcome(f"p{number}", number if number % 4 else -1)
+    metrics = monitor.get_model_metrics("1", HOUR)
+    assert (metrics.labelled_count, metrics.accuracy) == (COUNT, 0.75)
+
+
+@pytest.mark.parametrize("count", [512, 513, 5000])
+def test_a_block_may_be_larger_than_what_is_kept(clock: ManualClock, count: int) -> None:
+    """A monitor that keeps few recent requests takes a long block in parts, and counts all of it."""
+    monitor = InMemoryModelMonitor(clock=clock, recent_requests=1024)
+    monitor.record_block(**block(count))
+    assert monitor.get_model_metrics("1", HOUR).request_count == count
+
+
+@given(count=st.integers(0, 6), index=st.integers(-7, 7), bounds=st.tuples(*[st.none() | st.integers(-7, 7)] * 2))
+def test_a_repeated_value_is_the_list_of_it(count: int, index: int, bounds: tuple[int | None, int | None]) -> None:
+    """Length, items, slices and iteration are those of a list."""
+    repeated, listed = Repeated("x", count), ["x"] * count
+
+    def item(values: Sequence[str]) -> str | None:
+        try:
+            return values[index]
+        except IndexError:
+            return None
+
+    part = slice(*bounds)
+    assert (len(repeated), list(repeated), item(repeated), list(repeated[part])) == (
+        count, listed, item(listed), listed[part],
+    )  # fmt: skip
+
+
+def test_what_is_the_same_everywhere_is_held_once() -> None:
+    """Joined blocks of one version keep its id once, and answers that came as arrays stay one array."""
+    part = RequestColumns.of(["p"] * 9, ["1"] * 9, [0] * 9, np.arange(9), [1.0] * 9, [1.0] * 9, [None] * 9, [None] * 9)
+    joined = RequestColumns.joined([part, part])
+    assert [type(column) for column in (joined.version_ids, joined.rare, joined.outputs)] == [
+        Repeated, Repeated, np.ndarray,
+    ]  # fmt: skip
+    assert (len(joined), joined.packed_ids.count(SEPARATOR)) == (18, 17)
+    assert RequestColumns.joined([part]) is part
