@@ -101,10 +101,10 @@ class Turns:
         else:
             return self._enlist_alone(loaded, input, key, started)
         rows = bunch.rows
-        if len(rows) + (len(lane) if len(bunches) == 1 else lane.waiting() - len(rows)) >= self._max_queued:
-            # Those who went away make room.
-            if not (bunch.purge() or lane.purge()):
-                return _given(self._request(loaded, input, key, started, lane.refusal()))
+        waiting = len(rows) + len(lane) if len(bunches) == 1 else lane.waiting()
+        # Those who went away make room.
+        if waiting >= self._max_queued and not (bunch.purge() or lane.purge()):
+            return _given(self._request(loaded, input, key, started, lane.refusal()))
         future: Awaitable[Any] = bunch.new_future()
         rows.append((input, self._results.accepted.next(), started, key, future))
         return future
