@@ -63,7 +63,7 @@ class RequestBuffer(LabelledMonitor, BlockMonitor, DeferringMonitor):
         self._copier = Copier()
         self._kept = self._copier.copy
         self._random = random.Random(seed).random
-        self._rng = np.random.default_rng(seed)
+        self._seed = seed
         self._after_fork()
         renew_after_fork(self)
 
@@ -163,7 +163,8 @@ class RequestBuffer(LabelledMonitor, BlockMonitor, DeferringMonitor):
                 self._rows_in_columns += count
                 self._buffer.extend((together, None, None, None, None, None, None, None))
                 return
-        self._buffer.extend(chain.from_iterable(zip(*columns, strict=True)))
+        # As a tuple: others append meanwhile, and nothing may come between the values of a row.
+        self._buffer.extend(tuple(chain.from_iterable(zip(*columns, strict=True))))
 
     def _kept_outputs(self, outputs: Any) -> Any:
         if type(outputs) is _ndarray and outputs.ndim == 1 and not outputs.dtype.hasobject:
@@ -257,6 +258,8 @@ class RequestBuffer(LabelledMonitor, BlockMonitor, DeferringMonitor):
 
     def _after_fork(self) -> None:
         self._lock = threading.RLock()
+        # It has a lock of its own.
+        self._rng = np.random.default_rng(self._seed)
 
 
 def _grouped(parts: Iterable[RequestColumns], most: int) -> Iterator[RequestColumns]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
@@ -17,6 +19,7 @@ from mlserve.monitors._columns import SEPARATOR, Repeated, RequestColumns
 from mlserve.records import PredictionEvent
 
 HOUR = timedelta(hours=1)
+PATIENCE = 20.0
 COUNT = 20
 """So many are kept as columns."""
 
@@ -170,3 +173,23 @@ def test_what_is_the_same_everywhere_is_held_once() -> None:
     ]  # fmt: skip
     assert (len(joined), joined.packed_ids.count(SEPARATOR)) == (18, 17)
     assert RequestColumns.joined([part]) is part
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks here")
+def test_a_forked_child_thins_while_its_parent_did(clock: ManualClock) -> None:
+    """A child forked while another thread draws which inputs to keep does not wait for that thread."""
+    monitor = InMemoryModelMonitor(clock=clock, sample_size=2)
+    for tenth in range(2):
+        clock.advance(timedelta(seconds=0.1))
+        monitor.record_block(**block(first=tenth * COUNT, timestamp=clock.now().timestamp()))
+        monitor.get_model_metrics("1", HOUR)  # folds, and finds that more come than the sample holds
+    with monitor._rng.bit_generator.lock:
+        child = os.fork()
+        if child == 0:
+            asking = threading.Thread(
+                target=monitor.record_block, kwargs=block(timestamp=clock.now().timestamp()), daemon=True
+            )
+            asking.start()
+            asking.join(PATIENCE)
+            os._exit(3 if asking.is_alive() else 0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
