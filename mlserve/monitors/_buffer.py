@@ -27,7 +27,7 @@ confidence or None, and what is rare."""
 FOLD_EVERY = 1024
 """Requests that wait to be counted, at most; few enough that folding them takes less than a millisecond."""
 
-COLUMNS_FROM = 8
+COLUMNS_FROM = 32
 """Requests that come together, from which on they are kept as columns; fewer are cheaper one by one."""
 
 BLOCK_COLUMNS = ("inputs", "outputs", "processing_times_ms", "confidences", "arms", "keys")

@@ -30,12 +30,12 @@ class BlockMonitorContract(MonitorContract):
         """It has the method of ``BlockMonitor``."""
         assert isinstance(monitor, BlockMonitor)
 
-    @pytest.mark.parametrize("confidences", [None, [0.5, None, 0.75, 1.0, None] * 4], ids=["none", "some"])
+    @pytest.mark.parametrize("confidences", [None, [0.5, None, 0.75, 1.0, None] * 8], ids=["none", "some"])
     def test_a_block_is_its_predictions(self, monitor: Any, clock: ManualClock, confidences: Any) -> None:
         """A block gives the metrics of the same predictions recorded one after the other."""
-        columns, now = _columns(20), clock.now()
+        columns, now = _columns(40), clock.now()
         single = self.new_monitor(clock)
-        for name, row, output, took_ms, confidence in zip(*columns.values(), confidences or [None] * 20, strict=True):
+        for name, row, output, took_ms, confidence in zip(*columns.values(), confidences or [None] * 40, strict=True):
             single.record_prediction(PredictionEvent(name, "1", row, output, took_ms, now, confidence))
         monitor.record_block("1", **columns, timestamp=now.timestamp(), confidences=confidences)
         assert self.metrics(monitor) == self.metrics(single)

@@ -963,7 +963,7 @@ class _BlockContract(BlockMonitorContract):
     ("faulty", "clause", "arguments"),
     [
         (OnlyTheFirst, "test_a_block_is_its_predictions", {"confidences": None}),
-        (NoConfidences, "test_a_block_is_its_predictions", {"confidences": [0.5, None, 0.75, 1.0, None] * 4}),
+        (NoConfidences, "test_a_block_is_its_predictions", {"confidences": [0.5, None, 0.75, 1.0, None] * 8}),
         (CutsToTheShortest, "test_columns_of_other_lengths_are_refused", {"name": "inputs", "count": 2}),
         (AlwaysSomething, "test_a_block_of_nothing_is_nothing", {}),
         (OneVersion, "test_blocks_add_up", {}),

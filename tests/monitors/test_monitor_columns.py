@@ -20,7 +20,7 @@ from mlserve.records import PredictionEvent
 
 HOUR = timedelta(hours=1)
 PATIENCE = 20.0
-COUNT = 20
+COUNT = 40
 """So many are kept as columns."""
 
 
@@ -94,7 +94,7 @@ def test_a_row_that_is_none_is_dropped_alone(monitor: InMemoryModelMonitor, name
         values[column][7] = bad
     monitor.record_block(**values)
     counts = monitor.statistics()
-    assert (monitor.get_model_metrics("1", HOUR).request_count, counts.recorded, counts.dropped) == (19, 20, 1)
+    assert (monitor.get_model_metrics("1", HOUR).request_count, counts.recorded, counts.dropped) == (39, 40, 1)
     assert "p7" not in {event.prediction_id for event in told(monitor)}
 
 
@@ -123,10 +123,10 @@ def test_blocks_of_different_kinds_are_counted_together(monitor: InMemoryModelMo
     """Blocks with other outputs, versions, arms and ids than the one before keep what they are."""
     odd = [f"q{SEPARATOR}{number}" for number in range(COUNT)]
     monitor.record_block(**block())
-    monitor.record_block(**block(prediction_ids=odd, outputs=outputs, model_version="2"), arms=["b", None] * 10)
+    monitor.record_block(**block(prediction_ids=odd, outputs=outputs, model_version="2"), arms=["b", None] * 20)
     second = told(monitor)[COUNT:]
     assert [(event.prediction_id, event.output, type(event.output), event.arm) for event in second] == [
-        (name, output, type(output), arm) for name, output, arm in zip(odd, outputs, ["b", None] * 10, strict=True)
+        (name, output, type(output), arm) for name, output, arm in zip(odd, outputs, ["b", None] * 20, strict=True)
     ]
 
 
