@@ -34,8 +34,9 @@ BLOCK_COLUMNS = ("inputs", "outputs", "processing_times_ms", "confidences", "arm
 """Arguments of ``record_block`` that have one value for each prediction."""
 
 _FOLD_AT = FOLD_EVERY * ROW
-_WAIT_AT = 64 * _FOLD_AT
-"""From here on a request waits for whoever folds: many threads append faster than one of them can fold, without end."""
+_WAIT_AT = 8 * _FOLD_AT
+"""From here on a request waits for whoever folds: many threads append faster than one of them can fold, without end, and
+the later they wait the longer."""
 _ndarray = np.ndarray
 
 
