@@ -35,8 +35,8 @@ BLOCK_COLUMNS = ("inputs", "outputs", "processing_times_ms", "confidences", "arm
 
 _FOLD_AT = FOLD_EVERY * ROW
 _WAIT_AT = 8 * _FOLD_AT
-"""From here on a request waits for whoever folds: many threads append faster than one of them can fold, without end, and
-the later they wait the longer."""
+"""From here on a request waits for whoever folds: many threads append faster than one of them can fold, without end;
+the later they wait, the longer."""
 _ndarray = np.ndarray
 
 

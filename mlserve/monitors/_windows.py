@@ -76,7 +76,9 @@ class OutcomeSummary:
         if self.is_regression:
             return ()
         counts = Counter(self.classes)
-        labels = sorted({label for label, _ in counts}, key=lambda label: (-counts[label, TRUE], str(label)))
+        # A snapshot that came damaged may name a class of which it counts nothing.
+        seen = {label for label, _ in counts if counts[label, ANSWERED] + counts[label, TRUE] > 0}
+        labels = sorted(seen, key=lambda label: (-counts[label, TRUE], str(label)))
         return tuple(
             _class_metrics(label, counts[label, RIGHT], counts[label, ANSWERED], counts[label, TRUE])
             for label in labels

@@ -22,6 +22,7 @@ from traffic import HOUR, MICROSECOND, MINUTE, SECOND, predict, small_monitor
 from mlserve import InMemoryModelMonitor
 from mlserve.clocks import ManualClock
 from mlserve.errors import InvalidArgumentError
+from mlserve.monitors._windows import ANSWERED, RIGHT, TRUE, OutcomeSummary
 from mlserve.records import OutcomeEvent, QualityMetrics
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -487,3 +488,10 @@ def test_answers_are_handed_on_without_their_inputs(monitor, clock):
               zip(block.ids, block.columns.outputs, strict=True)]  # fmt: skip
     assert handed == [("p0", 0), ("p1", 1), ("p2", 2)]
     assert [len(block.columns.inputs) for block in blocks] == [0] * len(blocks)
+
+
+@pytest.mark.parametrize("counts", [{("a", TRUE): 0}, {("a", ANSWERED): 0, ("a", TRUE): 0}, {("a", RIGHT): 1}])
+def test_a_class_of_which_nothing_is_counted_has_no_metrics(counts):
+    """Counts that a damaged snapshot brought name no class that was neither answered nor true."""
+    shown = OutcomeSummary(1, 1, classes=counts | {("b", TRUE): 1}).class_metrics
+    assert [metrics.label for metrics in shown] == ["b"]
