@@ -137,9 +137,11 @@ def assembled(
 
     batcher = None
     if batching is not None:
+        from mlserve.serving._batches import Batches
         from mlserve.serving._batching import Batcher
 
-        batcher = Batcher(batching, limits.inline_below_ms, monotonic, results, versions.sweep)
+        batches = Batches(batching, limits.inline_below_ms, monotonic, results, versions.sweep)
+        batcher = Batcher(batches, monotonic, results)
     chain: Sequence[Fallback] = ()
     if fallbacks:
         from mlserve.serving._fallbacks import checked_fallbacks

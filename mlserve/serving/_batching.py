@@ -17,7 +17,6 @@ from typing import Any, final
 from mlserve.serving._batches import Batches
 from mlserve.serving._lanes import Lane
 from mlserve.serving._loaded import LoadedVersion
-from mlserve.serving._options import Batching
 from mlserve.serving._requests import Request, too_late
 from mlserve.serving._results import Results
 from mlserve.serving._turns import Turns
@@ -43,29 +42,20 @@ class Batcher:
     *Thread safety*: yes, from threads and any number of event loops at once; it belongs to none of them.
 
     Args:
-        batching: The sizes.
-        inline_below_ms: See ``Limits``.
+        batches: Those of all versions.
         monotonic: Tells seconds.
         results: Records the answers of a batch together.
-        sweep: Called when a batch ends whose model is to be dropped.
 
     Attributes:
         batches: Those of all versions.
         turns: The requests of coroutines.
     """
 
-    def __init__(
-        self,
-        batching: Batching,
-        inline_below_ms: float,
-        monotonic: Callable[[], float],
-        results: Results,
-        sweep: Callable[[], None],
-    ) -> None:
-        self._batching = batching
+    def __init__(self, batches: Batches, monotonic: Callable[[], float], results: Results) -> None:
+        self.batches = batches
+        self._batching = batches.batching
         self._monotonic = monotonic
-        self.batches = Batches(batching, inline_below_ms, monotonic, results, sweep)
-        self.turns = Turns(self.batches, monotonic, results, self.is_worth_it)
+        self.turns = Turns(batches, monotonic, results, self.is_worth_it)
 
     def is_worth_it(self, loaded: LoadedVersion) -> bool:
         """Whether a version's requests are better queued than answered one by one, as far as was measured."""
