@@ -46,23 +46,22 @@ class Lane:
         self.rest_seconds = 0.0
         """How long its thread leaves an event loop the interpreter before it takes the next batch, at most; 0 when the
         callers of the loop have had their turn."""
-        self.queue: deque[Request] = deque()
-        """The requests that wait, oldest first."""
         self._batching = batching
+        self._queue: deque[Request] = deque()
         # Around the taking of a batch: with several permits there may be several takers.
         self._taking = threading.Lock()
 
     def __len__(self) -> int:
-        return len(self.queue)
+        return len(self._queue)
 
     def waiting(self) -> int:
         """Requests that wait for the version, in the queue and with event loops."""
-        return len(self.queue) + sum([len(bunch) for bunch in list(self.bunches.values())])
+        return len(self._queue) + sum([len(bunch) for bunch in list(self.bunches.values())])
 
     @property
     def is_quiet(self) -> bool:
         """Whether nobody waits, and nobody came with the last request."""
-        return self.last_size <= 1 and not self.queue
+        return self.last_size <= 1 and not self._queue
 
     def is_inline(self, below_ms: float) -> bool:
         """Whether an event loop may run a batch itself: it is known to be short."""
@@ -72,14 +71,14 @@ class Lane:
 
     def leader(self) -> Request | None:
         """The oldest request whose caller may run a batch, as it waits on a thread for as long as it takes."""
-        for request in list(self.queue):
+        for request in list(self._queue):
             if request.done is not None and request.deadline is None and not request.is_abandoned:
                 return request
         return None
 
     def only_loop(self) -> asyncio.AbstractEventLoop | None:
         """The event loop of all who wait, where they have one and the same: it may be busy, or end with its callers."""
-        loops = {request.loop for request in list(self.queue)}
+        loops = {request.loop for request in list(self._queue)}
         return loops.pop() if len(loops) == 1 else None
 
     def put(self, request: Request) -> None:
@@ -90,11 +89,11 @@ class Lane:
         """
         if self.waiting() >= self._batching.max_queued and not self.purge():
             raise self.refusal()
-        self.queue.append(request)
+        self._queue.append(request)
 
     def put_all(self, requests: Sequence[Request]) -> None:
         """Queue requests that were queued elsewhere, whatever their number."""
-        self.queue.extend(requests)
+        self._queue.extend(requests)
 
     def refusal(self) -> OverloadedError:
         """The error of a request that finds too many queued."""
@@ -115,14 +114,14 @@ class Lane:
     def purge(self) -> int:
         """Take out those nobody waits for any more; tells how many."""
         with self._taking:
-            gone = [request for request in list(self.queue) if request.is_gone]
+            gone = [request for request in list(self._queue) if request.is_gone]
             for request in gone:
-                self.queue.remove(request)
+                self._queue.remove(request)
         return len(gone)
 
     def take(self, now: float) -> list[Request]:
         """The next batch: the oldest requests that fit, less those nobody waits for any more."""
-        queue, size = self.queue, self._batching.max_batch_size
+        queue, size = self._queue, self._batching.max_batch_size
         with self._taking:
             if self._batching.weight is not None:
                 taken = self._fitting(size)
@@ -145,7 +144,7 @@ class Lane:
 
     def _fitting(self, room: int) -> list[Request]:
         taken: list[Request] = []
-        queue = self.queue
+        queue = self._queue
         while queue:
             request = queue[0]
             if request.weight > room and taken:
@@ -158,7 +157,7 @@ class Lane:
         """When the next batch should begin: at once when it is full, else when its oldest request has waited enough."""
         if not self._batching.max_wait_ms:
             return now
-        waiting = list(self.queue)
+        waiting = list(self._queue)
         if not waiting or sum(request.weight for request in waiting) >= self._batching.max_batch_size:
             return now
         return waiting[0].queued_at + self._batching.max_wait_ms / 1000.0
