@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from mlserve._buckets import MICROSECOND
 from mlserve.monitors._columns import NOTHING_RARE, RequestColumns
-from mlserve.monitors._sampling import Dropped, Thinned
+from mlserve.monitors._kept import NO_INPUTS
 from mlserve.records import EventPage, FailureEvent, OutcomeEvent, PredictionEvent
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -86,7 +86,7 @@ class RequestBlock:
 
     def without_inputs(self) -> RequestBlock:
         """The same, but that it keeps no inputs in memory."""
-        return attrs.evolve(self, columns=attrs.evolve(self.columns, inputs=()))
+        return attrs.evolve(self, columns=attrs.evolve(self.columns, inputs=NO_INPUTS))
 
     def events(self, first: int, stop: int) -> list[PredictionEvent | FailureEvent]:
         """Rows as events."""
@@ -99,8 +99,7 @@ class RequestBlock:
         arm, key, kind = NOTHING_RARE if rare is None else rare
         confidence = float(columns.confidence[row])
         version_id, latency_ms = columns.version_ids[row], float(columns.latency[row])
-        input = columns.inputs[row]
-        input = input.input if isinstance(input, Thinned) else None if isinstance(input, Dropped) else input
+        input = columns.inputs.get(row)
         timestamp = to_datetime(self.times[row])
         if kind is not None:
             return FailureEvent(prediction_id, version_id, input, kind, latency_ms, timestamp, arm, key)

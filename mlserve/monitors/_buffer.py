@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import random
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import chain
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from typing_extensions import override
 
 from mlserve._forking import renew_after_fork
 from mlserve.errors import InvalidArgumentError
 from mlserve.monitors._columns import Rare, Repeated, RequestColumns
 from mlserve.monitors._copying import IMMUTABLE, Copier
+from mlserve.monitors._kept import KeptInputs, Thinned, compact
 from mlserve.monitors._ledger import Ledger
-from mlserve.monitors._sampling import Thinned
 from mlserve.protocols import BlockMonitor, DeferringMonitor, LabelledMonitor
 from mlserve.records import FailureEvent, PredictionEvent
 
@@ -63,6 +62,8 @@ class RequestBuffer(LabelledMonitor, BlockMonitor, DeferringMonitor):
         self._outcome_buffer: list[tuple[str, Any, float]] = []
         self._copier = Copier()
         self._kept = self._copier.copy
+        import random  # hashes and all: a monitor's own, and nobody else's who imports this
+
         self._random = random.Random(seed).random
         self._seed = seed
         self._after_fork()
@@ -129,59 +130,94 @@ class RequestBuffer(LabelledMonitor, BlockMonitor, DeferringMonitor):
         for name, values in zip(BLOCK_COLUMNS, given, strict=True):
             if values is not None and len(values) != count:
                 raise InvalidArgumentError(name, f"{len(values)} values", f"{count}, one for each prediction")
-        if not count:
-            return
-        rare: Sequence[tuple[Any, ...] | None] = Repeated(None, count)
-        if arms is not None or keys is not None:
-            pairs = zip(rare if arms is None else arms, rare if keys is None else keys, strict=True)
-            rare = [None if arm is None and key is None else (arm, key, None) for arm, key in pairs]
-        columns = (
-            prediction_ids,
-            Repeated(model_version, count),
-            self._kept_inputs(model_version, inputs, timestamp),
-            self._kept_outputs(outputs),
-            processing_times_ms,
-            Repeated(timestamp, count),
-            Repeated(None, count) if confidences is None else confidences,
-            rare,
-        )
-        if count <= self._block:
-            self._append(columns)
-        else:
-            for start in range(0, count, self._block):
-                self._append([column[start : start + self._block] for column in columns])
-        if len(self._buffer) >= _FOLD_AT or self._rows_in_columns >= FOLD_EVERY:
-            self._fold_unless_busy()
+        for start in range(0, count, self._block):
+            part = slice(start, start + self._block)
+            self._take_in(
+                model_version,
+                prediction_ids[part],
+                inputs[part],
+                outputs[part],
+                processing_times_ms[part],
+                timestamp,
+                *(None if column is None else column[part] for column in (confidences, arms, keys)),
+            )
 
-    def _append(self, columns: Sequence[Sequence[Any]]) -> None:
-        count = len(columns[0])
+    def _take_in(
+        self,
+        model_version: str,
+        ids: Sequence[str],
+        inputs: Sequence[Any],
+        outputs: Sequence[Any],
+        latencies: Sequence[float],
+        timestamp: float,
+        *others: Sequence[Any] | None,
+    ) -> None:
+        count = len(ids)
         if count >= COLUMNS_FROM:
             try:
-                together = RequestColumns.of(*columns)
+                columns = self._columns(model_version, ids, inputs, outputs, latencies, timestamp, *others)
             except (TypeError, ValueError, OverflowError):
                 pass  # the row at fault is found, and counted, when they are folded one by one
             else:
                 self._rows_in_columns += count
-                self._buffer.extend((together, None, None, None, None, None, None, None))
+                self._buffer.extend((columns, None, None, None, None, None, None, None))
+                if self._rows_in_columns >= FOLD_EVERY or len(self._buffer) >= _FOLD_AT:
+                    self._fold_unless_busy()
                 return
-        # As a tuple: others append meanwhile, and nothing may come between the values of a row.
-        self._buffer.extend(tuple(chain.from_iterable(zip(*columns, strict=True))))
+        nothing = [None] * count
+        confidences, arms, keys = (nothing if column is None else column for column in others)
+        for row in zip(ids, inputs, outputs, latencies, confidences, arms, keys, strict=True):
+            prediction_id, input, output, latency, confidence, arm, key = row
+            self.defer_prediction(prediction_id, model_version, input, output, latency, timestamp, confidence, arm, key)
+
+    def _columns(
+        self,
+        model_version: str,
+        ids: Sequence[str],
+        inputs: Sequence[Any],
+        outputs: Sequence[Any],
+        latencies: Sequence[float],
+        timestamp: float,
+        confidences: Sequence[float | None] | None = None,
+        arms: Sequence[str | None] | None = None,
+        keys: Sequence[str | None] | None = None,
+    ) -> RequestColumns:
+        count = len(ids)
+        nothing: Repeated[None] = Repeated(None, count)
+        rare: Sequence[tuple[Any, ...] | None] = nothing
+        if arms is not None or keys is not None:
+            pairs = zip(nothing if arms is None else arms, nothing if keys is None else keys, strict=True)
+            rare = [None if arm is None and key is None else (arm, key, None) for arm, key in pairs]
+        return RequestColumns.of(
+            ids,
+            Repeated(model_version, count),
+            self._kept_inputs(model_version, inputs, timestamp),
+            self._kept_outputs(outputs),
+            latencies,
+            Repeated(timestamp, count),
+            nothing if confidences is None else confidences,
+            rare,
+        )
+
+    def _kept_inputs(self, model_version: str, inputs: Sequence[Any], timestamp: float) -> KeptInputs:
+        count = len(inputs)
+        thinning = self._thinning.get(model_version) if self._thinning else None
+        if thinning is None or timestamp >= thinning.until:
+            return KeptInputs(count, self._compact(inputs))
+        cut = thinning.cut
+        rows = np.flatnonzero(self._rng.random(count) >= cut)
+        kept = self._compact([inputs[row] for row in rows.tolist()])
+        return KeptInputs(count, kept, rows, np.full(rows.size, cut), cut)
+
+    def _compact(self, inputs: Sequence[Any]) -> npt.NDArray[Any]:
+        values = compact(inputs)
+        # A table is a copy already.
+        return values if values.ndim > 1 else np.fromiter(map(self._kept, inputs), object, len(inputs))
 
     def _kept_outputs(self, outputs: Any) -> Any:
         if type(outputs) is _ndarray and outputs.ndim == 1 and not outputs.dtype.hasobject:
             return outputs.copy()
         return list(outputs if IMMUTABLE.issuperset(map(type, outputs)) else map(self._kept, outputs))
-
-    def _kept_inputs(self, model_version: str, inputs: Sequence[Any], timestamp: float) -> list[Any]:
-        kept = self._kept
-        thinning = self._thinning.get(model_version) if self._thinning else None
-        if thinning is None or timestamp >= thinning.until:
-            return [row.copy() if type(row) is _ndarray and not row.dtype.hasobject else kept(row) for row in inputs]
-        cut = thinning.cut
-        found: list[Any] = [thinning] * len(inputs)
-        for row in np.flatnonzero(self._rng.random(len(found)) >= cut).tolist():
-            found[row] = Thinned(cut, kept(inputs[row]))
-        return found
 
     def record_failure(self, event: FailureEvent) -> None:
         rare = Rare(event.arm, event.key, str(event.kind))

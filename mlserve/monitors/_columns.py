@@ -11,6 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from typing_extensions import Self, override
 
+from mlserve.monitors._kept import KeptInputs, compacted
+
 T = TypeVar("T")
 
 SEPARATOR = "\x1f"
@@ -76,8 +78,8 @@ class RequestColumns:
     Attributes:
         packed_ids: Prediction ids, see ``packed``.
         version_ids: Who was asked.
-        inputs: Copies of what was sent.
-        outputs: Copies of what was answered; an array where the answers came as one.
+        inputs: Copies of what was sent, as far as they were kept.
+        outputs: Copies of what was answered: one array, of objects where they are nothing else.
         latency: Milliseconds, float64.
         seconds: When, since 1970, float64.
         confidence: Of the answers, float64, NaN where there was none.
@@ -86,8 +88,8 @@ class RequestColumns:
 
     packed_ids: str | tuple[str, ...]
     version_ids: Sequence[str | None]
-    inputs: Sequence[Any]
-    outputs: Sequence[Any]
+    inputs: KeptInputs
+    outputs: npt.NDArray[Any]
     latency: npt.NDArray[np.float64]
     seconds: npt.NDArray[np.float64]
     confidence: npt.NDArray[np.float64]
@@ -98,8 +100,8 @@ class RequestColumns:
         cls,
         ids: Sequence[str],
         version_ids: Sequence[str | None],
-        inputs: Sequence[Any],
-        outputs: Sequence[Any],
+        inputs: Sequence[Any] | KeptInputs,
+        outputs: Any,
         latencies: Sequence[float],
         seconds: Sequence[float],
         confidences: Sequence[float | None],
@@ -119,9 +121,15 @@ class RequestColumns:
         if type(rare) is not Repeated and not any(rare):
             rare = Repeated(None, count)
         return cls(
-            packed(ids), version_ids, inputs, outputs, _numbers(latencies), _numbers(seconds), _sure(confidences),
+            packed(ids),
+            version_ids,
+            inputs if isinstance(inputs, KeptInputs) else KeptInputs.of(inputs),
+            outputs if isinstance(outputs, np.ndarray) else np.fromiter(outputs, object, count),
+            _numbers(latencies),
+            _numbers(seconds),
+            _sure(confidences),
             rare,
-        )  # fmt: skip
+        )
 
     @classmethod
     def joined(cls, parts: Sequence[Self]) -> Self:
@@ -133,8 +141,8 @@ class RequestColumns:
         return cls(
             SEPARATOR.join(strings) if is_packed else tuple(chain.from_iterable([part.ids for part in parts])),
             _joined([part.version_ids for part in parts]),
-            list(chain.from_iterable([part.inputs for part in parts])),
-            _joined([part.outputs for part in parts]),
+            KeptInputs.joined([part.inputs for part in parts]),
+            compacted([part.outputs for part in parts]),
             np.concatenate([part.latency for part in parts]),
             np.concatenate([part.seconds for part in parts]),
             np.concatenate([part.confidence for part in parts]),
@@ -155,8 +163,8 @@ class RequestColumns:
         return RequestColumns(
             packed([ids[row] for row in rows]),
             [self.version_ids[row] for row in rows],
-            [self.inputs[row] for row in rows],
-            [self.outputs[row] for row in rows],
+            self.inputs.only(rows),
+            self.outputs[rows],
             self.latency[rows],
             self.seconds[rows],
             self.confidence[rows],
@@ -187,6 +195,4 @@ def _joined(parts: Sequence[Any]) -> Any:
     first = parts[0]
     if type(first) is Repeated and all(type(part) is Repeated and part.value == first.value for part in parts):
         return Repeated(first.value, sum(map(len, parts)))
-    if type(first) is np.ndarray and all(type(part) is np.ndarray and part.dtype == first.dtype for part in parts):
-        return np.concatenate(parts)
     return list(chain.from_iterable(parts))

@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from mlserve._buckets import BucketRing, Resolution, microseconds
+from mlserve.monitors._kept import KeptInputs
 from mlserve.monitors._keys import BucketKey
-from mlserve.monitors._sampling import Dropped, SampledRequests, Thinned
+from mlserve.monitors._sampling import SampledRequests
 from mlserve.records import InputSample
 from mlserve.schemas import feature_row, feature_rows
 
@@ -87,19 +88,14 @@ class InputCounter:
         self.ring: BucketRing[CellCounts] = BucketRing(resolutions)
         self._rows = InputRows(bins.feature_names)
 
-    def add(self, times: npt.NDArray[np.int64], inputs: Sequence[Any], now: int, change: int) -> None:
+    def add(self, times: npt.NDArray[np.int64], inputs: KeptInputs, now: int, change: int) -> None:
         """Count inputs, at least one, with their moments, microseconds since 1970."""
-        kinds = set(map(type, inputs))
-        if Dropped in kinds:
-            kept = [row for row, value in enumerate(inputs) if type(value) is not Dropped]
-            if not kept:
+        if inputs.rows is not None:
+            if not inputs.rows.size:
                 return
-            times, inputs = times[kept], [inputs[row] for row in kept]
-        weights = None
-        if Thinned in kinds:
-            weights = np.array([_weight(value) for value in inputs], np.int64)
-            inputs = [value.input if type(value) is Thinned else value for value in inputs]
-        rows, usable = self._rows.of(inputs)
+            times = times[inputs.rows]
+        weights = None if inputs.cuts is None else np.rint(1 / (1 - inputs.cuts)).astype(np.int64)
+        rows, usable = self._rows.of(inputs.values if inputs.values.ndim > 1 else list(inputs.values))
         places = np.cumsum(usable) - 1  # where a usable input stands among the rows
 
         def counted(positions: npt.NDArray[np.intp]) -> CellCounts:
@@ -139,7 +135,7 @@ class InputCounters:
         """Count the inputs of a version in other cells from a moment on; what was counted before is let go."""
         self._counters[version_id] = InputCounter(bins, self._resolutions, since)
 
-    def add(self, version_id: str, times: npt.NDArray[np.int64], inputs: Sequence[Any], now: int, change: int) -> None:
+    def add(self, version_id: str, times: npt.NDArray[np.int64], inputs: KeptInputs, now: int, change: int) -> None:
         """Count inputs of a version, if it has a baseline."""
         if version_id in self._counters:
             self._counters[version_id].add(times, inputs, now, change)
@@ -193,15 +189,15 @@ class InputRows:
         self._wanted = frozenset(names)
         self._foreign: tuple[str, ...] | None = None
 
-    def of(self, inputs: Sequence[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
-        """The inputs that are rows of the baseline's features, and which these are."""
+    def of(self, inputs: Any) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
+        """The inputs of a sequence or a table that are rows of the baseline's features, and which these are."""
         usable = np.ones(len(inputs), bool)
         rows, own, unusable = feature_rows(inputs)
         if not unusable and rows.shape[1] == len(self._names):
             order = self._order(own) if own else ()
             if order:
                 return rows[:, [own.index(name) for name in order]], usable
-            if not any(isinstance(value, Mapping) for value in inputs):
+            if isinstance(inputs, np.ndarray) or not any(isinstance(value, Mapping) for value in inputs):
                 return rows, usable
         # Some are none, or mappings among arrays, or with several sets of names: one by one.
         found = [self._row(value) for value in inputs]
@@ -285,7 +281,3 @@ def sample_error(n: int) -> float:
     constant in the Dvoretzky-Kiefer-Wolfowitz inequality", Annals of Probability 18, 1990).
     """
     return min(1.0, math.sqrt(math.log(2 / 0.05) / (2 * n)))
-
-
-def _weight(value: Any) -> int:
-    return round(1 / (1 - value.cut)) if type(value) is Thinned else 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -23,11 +24,12 @@ from mlserve.monitors._blocks import (
 from mlserve.monitors._codes import Codes
 from mlserve.monitors._columns import Repeated, RequestColumns
 from mlserve.monitors._inputs import FOREVER_AGO, CellCounts, InputCounters
+from mlserve.monitors._kept import Dropped
 from mlserve.monitors._keys import FOREVER, BucketKey
 from mlserve.monitors._merging import NOTHING_MERGED, NothingMerged
 from mlserve.monitors._outcomes import Pair, PendingOutcomes, pair_up
 from mlserve.monitors._recent import NO_CLASS, OTHER_CLASS, SUCCESS, RecentRequests
-from mlserve.monitors._sampling import THINNED_FOR, Dropped, SampledRequests, WindowSamples
+from mlserve.monitors._sampling import THINNED_FOR, SampledRequests, WindowSamples
 from mlserve.monitors._windows import Label, OutcomeSummary, TrafficSummary, class_counts
 from mlserve.records import ModelMetrics, QualityMetrics
 
@@ -288,7 +290,7 @@ class Ledger:
             sample = self._samples.fed(code)
             times, inputs, outputs = block.times[chosen], block.columns.inputs, block.columns.outputs
             if chosen.size < len(block):
-                inputs, outputs = ([column[i] for i in chosen.tolist()] for column in (inputs, outputs))
+                inputs, outputs = inputs.only(chosen.tolist()), outputs[chosen]
             sample.extend(times, inputs, outputs, block.columns.confidence[chosen])
             version_id = str(self._versions.names[code])
             self.inputs.add(version_id, times, inputs, self._now(), self.change)
@@ -365,14 +367,15 @@ class Ledger:
         """Put the rows that are about to be forgotten into buckets."""
         now = self._now()
         for code, positions in _by_code(self._recent.version[:rows]):
-            ring = self._ring(code)
+            ring, summarise = self._ring(code), self._summariser(positions)
             ring.expire(now)
-            ring.add(self._recent.time[positions], self._summariser(positions), now)
-            self._totals[code] = self._totals.get(code, TrafficSummary()) + self._summarised(positions)
+            ring.add(self._recent.time[positions], summarise, now)
+            self._totals[code] = self._totals.get(code, TrafficSummary()) + summarise(np.arange(positions.size))
             self._samples.forget_before(code, now - microseconds(self.retention))
 
     def _summariser(self, positions: npt.NDArray[np.intp]) -> Callable[[npt.NDArray[np.intp]], TrafficSummary]:
-        return lambda group: self._summarised(positions[group])
+        whole = cache(lambda: self._summarised(positions))  # nearly always all lie in one bucket of each level
+        return lambda group: whole() if group.size == positions.size else self._summarised(positions[group])
 
     def _ring(self, code: int) -> BucketRing[TrafficSummary]:
         ring = self._rings.get(code)

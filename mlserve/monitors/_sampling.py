@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Sequence
-from itertools import chain
-from typing import Any, NamedTuple
+from typing import Any
 
 import attrs
 import numpy as np
 import numpy.typing as npt
+
+from mlserve.monitors._kept import KeptInputs, compacted
 
 FOREVER_AGO = -(2**62)
 
@@ -25,31 +25,6 @@ MOST_SAMPLED = 32
 
 SETTLE_FACTOR = 4
 """Inputs are first pruned when this many samples' worth have come."""
-
-
-class Thinned(NamedTuple):
-    """An input that was kept while others were not.
-
-    Attributes:
-        cut: The share of inputs not kept at that time: those whose priority is below it.
-        input: The input.
-    """
-
-    cut: float
-    input: Any
-
-
-@attrs.frozen(eq=False, repr=False)
-class Dropped:
-    """Stands for an input that was not kept.
-
-    Attributes:
-        cut: As in ``Thinned``.
-        until: Seconds since 1970 after which this cut is out of date and every input is kept until the next one.
-    """
-
-    cut: float
-    until: float = math.inf
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -100,8 +75,8 @@ class WindowSample:
         self._rng = rng
         self._time = np.empty(0, np.int64)
         self._priority = np.empty(0)
-        self._inputs = np.empty(0, object)
-        self._outputs = np.empty(0, object)
+        self._inputs: npt.NDArray[Any] = np.empty(0, object)
+        self._outputs: npt.NDArray[Any] = np.empty(0, object)
         self._confidence = np.empty(0)
         self._fresh: list[tuple[Any, ...]] = []
         self._count = 0
@@ -113,7 +88,6 @@ class WindowSample:
         """The latest moment of an input."""
         self.cut = 0.0
         """Priority below which an input need not be kept now; 0 to keep all."""
-        self._has_cut = False
         # Until when, and at which cut, inputs were not kept.
         self._cuts: deque[tuple[int, float]] = deque()
         self._arrived = 0
@@ -125,44 +99,25 @@ class WindowSample:
     def extend(
         self,
         times: npt.NDArray[np.int64],
-        inputs: Sequence[Any],
-        outputs: Sequence[Any],
+        inputs: KeptInputs,
+        outputs: npt.NDArray[Any],
         confidence: npt.NDArray[np.float64],
     ) -> None:
         """Take in inputs, at least one, each with its moment, microseconds since 1970, and its answer."""
         self._measure_rate(times)
-        low = np.zeros(len(inputs))
-        if self._has_cut:
-            kept, low, inputs = self._without_dropped(times, inputs)
-            times, outputs, confidence = times[kept], [outputs[row] for row in kept], confidence[kept]
-        self._fresh.append((times, low, confidence, inputs, outputs))
-        self._count += len(inputs)
+        rows, cuts = inputs.rows, inputs.cuts
+        if rows is not None and cuts is not None:
+            # Until the last input that was dropped, or kept by a cut: what came later in the same block is all there.
+            thinned = np.delete(times, rows[cuts == 0.0])
+            if thinned.size:
+                self._note_cut(int(thinned.max()), inputs.highest)
+            times, outputs, confidence = times[rows], outputs[rows], confidence[rows]
+        self._fresh.append((times, np.zeros(times.size) if cuts is None else cuts, confidence, inputs.values, outputs))
+        self._count += times.size
         if self._count >= self._prune_at:
             self._settle()
             self._prune()
             self._prune_at = 2 * self._count + self._size
-
-    def _without_dropped(
-        self, times: npt.NDArray[np.int64], inputs: Sequence[Any]
-    ) -> tuple[list[int], npt.NDArray[np.float64], Sequence[Any]]:
-        # An input carries the cut by which it was kept, which may be an older one than is in force now.
-        cuts: set[float] = set()
-        kept, seen = [], None
-        for row, value in enumerate(inputs):
-            if type(value) is not Dropped:
-                kept.append(row)
-            elif value is not seen:  # nearly all are one and the same object
-                seen = value
-                cuts.add(value.cut)
-        values = [inputs[row] for row in kept]
-        low = np.array([value.cut if type(value) is Thinned else 0.0 for value in values])
-        cuts.update(low.tolist())
-        highest = max(cuts, default=0.0)
-        if highest:
-            # Until the last input that was dropped, or kept by a cut: what came later in the same block is all there.
-            whole = np.array(kept, np.intp)[low == 0.0]
-            self._note_cut(int(np.delete(times, whole).max()), highest)
-        return kept, low, [value.input if type(value) is Thinned else value for value in values]
 
     def forget_before(self, oldest: int) -> None:
         """Let go of what happened before a moment, at the next occasion."""
@@ -194,7 +149,6 @@ class WindowSample:
         else:
             # A burst may end at any moment: count on what has come, not on what would come at this rate.
             self.cut = max(self.cut, self._cut_for(self._arrived))
-        self._has_cut |= self.cut > 0
 
     def _cut_for(self, inputs_a_second: float) -> float:
         """The cut that leaves at least a full sample of a second, in halves so that it is steady at a wavering rate."""
@@ -212,18 +166,15 @@ class WindowSample:
         """Give the inputs that came since the last time their priorities."""
         if not self._fresh:
             return
-        times, low, confidences, inputs, outputs = zip(*self._fresh, strict=True)
+        # An input carries the cut by which it was kept, which may be an older one than is in force now.
+        times, cuts, confidences, inputs, outputs = zip(*self._fresh, strict=True)
         time = np.concatenate(times)
-        floor = np.concatenate(low)
+        floor = np.concatenate(cuts)
         self._fresh.clear()
         self._time = np.concatenate([self._time, time])
         self._priority = np.concatenate([self._priority, floor + (1 - floor) * self._rng.random(time.size)])
         self._confidence = np.concatenate([self._confidence, *confidences])
-        self._inputs, self._outputs = (
-            # One by one: an assignment of the whole would unpack arrays.
-            np.concatenate([known, np.fromiter(chain.from_iterable(blocks), object, time.size)])
-            for known, blocks in ((self._inputs, inputs), (self._outputs, outputs))
-        )
+        self._inputs, self._outputs = compacted([self._inputs, *inputs]), compacted([self._outputs, *outputs])
 
     def _prune(self) -> None:
         order = np.argsort(self._time, kind="stable")[::-1]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from math import isfinite, prod
-from operator import attrgetter
 from typing import Any, final
 
 import attrs
 import numpy as np
 import numpy.typing as npt
 
+from mlserve._stacking import stacked
 from mlserve.errors import InvalidArgumentError, InvalidInputError
 from mlserve.records._monitoring import checked_feature_names
 from mlserve.schemas._array_checks import ArrayCheck
@@ -27,8 +27,6 @@ from mlserve.schemas._limits import (
 )
 from mlserve.schemas._results import Enforcement, ValidationResult, WarningLog, to_ranges
 from mlserve.schemas._rows import NUMERIC_KINDS, numeric_array
-
-_dtype_of = attrgetter("dtype")
 
 KIND = "array"
 """How the JSON form says what it is."""
@@ -278,24 +276,15 @@ schema from data that has them.
 
         *Thread safety*: the function may be called from several threads at once.
         """
-        dtype, ndarray = np.dtype(self.dtype), np.ndarray
+        dtype = np.dtype(self.dtype)
         total = self._closely().quick_table()
         if total is None:
             return None
         (width,) = self.shape
 
         def check(inputs: Sequence[Any]) -> npt.NDArray[Any] | None:
-            count = len(inputs)
-            if set(map(type, inputs)) != {ndarray} or list(map(_dtype_of, inputs)).count(dtype) != count:
-                return None
-            try:
-                flat = np.concatenate(inputs)
-                if flat.ndim != 1 or list(map(len, inputs)).count(width) != count:
-                    return None
-            except ValueError:
-                return None  # arrays of different dimensions
-            table = flat.reshape(count, width)
-            return table if isfinite(total(table)) else None
+            table = stacked(inputs, dtype, width)
+            return table if table is not None and isfinite(total(table)) else None
 
         return check
 

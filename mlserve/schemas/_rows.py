@@ -44,19 +44,19 @@ def feature_row(input: Any) -> npt.NDArray[np.float64] | None:
     return array.astype(np.float64, copy=False).reshape(-1)
 
 
-def feature_rows(inputs: Sequence[Any]) -> tuple[npt.NDArray[Any], tuple[str, ...], int]:
+def feature_rows(inputs: Any) -> tuple[npt.NDArray[Any], tuple[str, ...], int]:
     """Many inputs as one table.
 
     Args:
-        inputs: Inputs in the form in which callers sent them: rows by the rule of ``feature_row``, or mappings from
-            feature names to values of any kind.
+        inputs: A sequence of inputs in the form in which callers sent them, or a table of them: rows by the rule of
+            ``feature_row``, or mappings from feature names to values of any kind.
 
     Returns:
         The rows ``(n_rows, n_features)`` of the commonest width, or of the commonest names: float64, object where a
         mapping holds other things than numbers. The names; empty where the inputs bring none. How many inputs were
         left out because they are no row or another one.
     """
-    records = [input for input in inputs if isinstance(input, Mapping)]
+    records = [] if isinstance(inputs, np.ndarray) else [input for input in inputs if isinstance(input, Mapping)]
     if 2 * len(records) > len(inputs):
         return _record_rows(records, len(inputs))
     table = numeric_array(inputs)

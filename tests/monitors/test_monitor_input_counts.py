@@ -17,7 +17,7 @@ from mlserve.clocks import ManualClock
 from mlserve.errors import InvalidArgumentError
 from mlserve.monitors import Resolution
 from mlserve.monitors._inputs import FOREVER_AGO, CellCounts, InputCounter, InputRows, input_resolutions
-from mlserve.monitors._sampling import Dropped, Thinned
+from mlserve.monitors._kept import Dropped, KeptInputs, Thinned
 from mlserve.numerics._binning import ReferenceBins, binned_ks_statistic
 from mlserve.records import FailureEvent
 
@@ -459,7 +459,7 @@ def test_an_input_stands_for_those_that_were_not_kept():
     """An input kept at a cut c counts 1/(1 − c) times; one that was dropped is not counted."""
     one = counter()
     inputs = [Thinned(0.75, [0.0]), Dropped(0.75), [0.0], Thinned(0.5, [7.0]), Dropped(0.5), Thinned(0.5, "text")]
-    one.add(np.full(6, NOW), inputs, NOW, 1)
+    one.add(np.full(6, NOW), KeptInputs.of(inputs), NOW, 1)
     counts = one.between(NOW - 10**6, NOW)
     assert one.bins.of(0, counts.cells)[[1, -3]].tolist() == [5, 2]
     assert (counts.rows, counts.squares, counts.unusable) == (3, 16 + 1 + 4, 1)
@@ -469,7 +469,7 @@ def test_weights_stay_with_their_inputs_over_buckets():
     """Inputs of one block that lie in several buckets are counted with their own weights there."""
     one = counter()
     times = np.array([NOW - 120 * 10**6, NOW, NOW - 120 * 10**6])
-    one.add(times, [Thinned(0.5, [0.0]), Thinned(0.875, [7.0]), "text"], NOW, 1)
+    one.add(times, KeptInputs.of([Thinned(0.5, [0.0]), Thinned(0.875, [7.0]), "text"]), NOW, 1)
     recent, both = one.between(NOW - 10**6, NOW), one.between(NOW - 300 * 10**6, NOW)
     assert (int(recent.cells.sum()), recent.rows, recent.unusable) == (8, 1, 0)
     assert (int(both.cells.sum()), both.rows, both.unusable) == (10, 2, 1)
@@ -478,7 +478,7 @@ def test_weights_stay_with_their_inputs_over_buckets():
 def test_a_block_of_which_nothing_was_kept_is_not_counted():
     """A block of dropped inputs alone leaves no bucket and no change."""
     one = counter()
-    one.add(np.full(2, NOW), [Dropped(0.5), Dropped(0.5)], NOW, 1)
+    one.add(np.full(2, NOW), KeptInputs.of([Dropped(0.5), Dropped(0.5)]), NOW, 1)
     assert (len(one.ring), one.ring.levels[0].changed) == (0, {})
 
 

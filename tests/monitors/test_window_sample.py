@@ -10,7 +10,8 @@ from scipy.stats import chi2, chisquare, kstest
 
 from mlserve import InMemoryModelMonitor
 from mlserve.clocks import ManualClock
-from mlserve.monitors._sampling import Dropped, Thinned, WindowSample
+from mlserve.monitors._kept import Dropped, KeptInputs, Thinned
+from mlserve.monitors._sampling import WindowSample
 
 SECOND = 1_000_000
 """In microseconds, as ``WindowSample`` counts time."""
@@ -25,7 +26,7 @@ FAR = 2**60
 
 def extend(sample: WindowSample, times: np.ndarray, inputs: list) -> None:
     """Inputs with themselves as answers and their time in seconds as confidence."""
-    sample.extend(times, inputs, inputs, times / SECOND)
+    sample.extend(times, KeptInputs.of(inputs), np.fromiter(inputs, object, len(inputs)), times / SECOND)
 
 
 def p_of_equal_inclusion(times_drawn: np.ndarray, draws_each: int, trials: int) -> float:
@@ -308,7 +309,8 @@ def test_answers_stay_beside_their_inputs(burst):
     for block in np.split(np.arange(1, 1001), 10):
         times = SECOND + block if burst else block * SECOND
         marked = thinned(rng, sample.cut, block.tolist()) if sample.cut else block.tolist()
-        sample.extend(times, marked, [f"answer {number}" for number in block.tolist()], block / 1000)
+        answers = np.array([f"answer {number}" for number in block.tolist()])
+        sample.extend(times, KeptInputs.of(marked), answers, block / 1000)
     drawn = sample.between(0, FAR)
     assert bool(sample.cut) is burst
     assert drawn.outputs == [f"answer {number}" for number in drawn.inputs]
@@ -324,6 +326,16 @@ def test_inputs_from_before_all_reach_are_no_error():
     extend(sample, np.array([1, 2]) * SECOND, [Thinned(sample.cut, 1), Dropped(sample.cut)])
     extend(sample, np.array([3000]) * SECOND, [2])
     assert sample.between(2000 * SECOND, FAR).inputs == [2]
+
+
+def test_a_cut_is_noted_for_those_it_thinned_only():
+    """Of a block with thinned inputs, those that were all kept can be taken in alone, and no cut is noted for them."""
+    sample = WindowSample(10, np.random.default_rng(0))
+    extend(sample, np.arange(1, 13) * SECOND, list(range(12)))
+    block = KeptInputs.of([Dropped(0.5), "kept", Thinned(0.5, "drawn")])
+    sample.extend(np.array([20 * SECOND]), block.only([1]), np.array(["answer"], object), np.array([1.0]))
+    assert sample.between(19 * SECOND, FAR).inputs == ["kept"]
+    assert sample.between(19 * SECOND, FAR).is_all
 
 
 def test_the_thinning_ends_with_the_traffic():

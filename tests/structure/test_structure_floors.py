@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).parents[2] / "mlserve"
 FLOORS = (
     ("errors", "_importing", "_logs"),
     ("numerics",),
-    ("clocks", "_plotting", "_progress", "_rendering"),
+    ("clocks", "_plotting", "_progress", "_rendering", "_stacking"),
     ("records",),
     ("schemas",),
     ("protocols",),
