@@ -7,6 +7,8 @@ from typing import Any
 
 import attrs
 
+from mlserve.serving._answers import Answers
+
 
 @attrs.frozen(eq=False, repr=False)
 class Adapter:
@@ -20,9 +22,9 @@ class Adapter:
         takes_rows: Whether it goes through rows of a table; else the input is passed as it came.
         has_confidence: See ``call``.
         is_async: See ``call``.
-        call_many: From several inputs to as many answers by one call of the model, each as ``call`` gives it; None
-            where the model answers one at a time, or is awaited.
-        acall_many: The same of a model that is awaited.
+        call_many: From several inputs to as many answers by one call of the model; None where the model answers one
+            at a time, or is awaited.
+        acall_many: The same of a model that is awaited, each answer as ``call`` gives it.
         is_pure: Whether a call may be made again without doing anything twice: declared by the model's ``is_pure``, or
             by being an estimator of scikit-learn's kind or a graph.
         takes_frames: Whether the model selects columns by name, as one that was fitted on a frame.
@@ -34,7 +36,7 @@ class Adapter:
     takes_rows: bool = False
     has_confidence: bool = False
     is_async: bool = False
-    call_many: Callable[[Sequence[Any]], list[Any]] | None = None
+    call_many: Callable[[Sequence[Any]], Answers] | None = None
     acall_many: Callable[[Sequence[Any]], Awaitable[list[Any]]] | None = None
     is_pure: bool = False
     takes_frames: bool = False

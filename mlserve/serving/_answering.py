@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, final
 
 from mlserve._rendering import described
+from mlserve.serving._answers import Answers
 from mlserve.serving._lanes import Lane
 from mlserve.serving._loaded import AVERAGE_WEIGHT, LoadedVersion
 from mlserve.serving._requests import Request
@@ -48,7 +49,7 @@ class BatchAnswers:
                 alone.is_answered = True
                 self.learn(lane, 1, begun, computed)
                 return
-            values = self.called(loaded, [request.checked for request in requests])
+            answers = self.called(loaded, [request.checked for request in requests])
         except KeyboardInterrupt:
             raise  # meant for the thread that runs the batch
         except BaseException as exception:  # SystemExit too: the thread that runs the batch may be anybody's
@@ -58,10 +59,11 @@ class BatchAnswers:
         # Recorded together; a caller who went away meanwhile is not recorded.
         if any(request.is_gone for request in requests):
             kept = [row for row, request in enumerate(requests) if not request.is_gone]
-            requests, values = [requests[row] for row in kept], [values[row] for row in kept]
-        self._results.succeeded_many(requests, values)
+            requests, answers = [requests[row] for row in kept], answers.only(kept)
+        if requests:
+            self._results.succeeded_many(loaded, requests, answers)
 
-    def called(self, loaded: LoadedVersion, inputs: Any) -> list[Any]:
+    def called(self, loaded: LoadedVersion, inputs: Any) -> Answers:
         """What one call of the model answers to several inputs, or to their table."""
         self.batches += 1
         self.batched += len(inputs)

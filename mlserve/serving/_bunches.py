@@ -53,10 +53,16 @@ class Bunch:
     def take(self, size: int) -> Bunch:
         """The oldest requests, at most so many, less those whose callers went away."""
         rows = self.rows
-        taken = Bunch(self._loaded, self._loop, self._id_prefix, [row for row in rows[:size] if not row[4].cancelled()])
+        taken = self._with([row for row in rows[:size] if not row[4].cancelled()])
         taken.is_alone = len(rows) == 1
         del rows[:size]
         return taken
+
+    def between(self, start: int, stop: int) -> Bunch:
+        """Some of the requests; all, where that is one."""
+        part = self._with(self.rows[start:stop])
+        part.is_alone = self.is_alone
+        return part
 
     def purge(self) -> bool:
         """Take out those whose callers went away; tells whether there were any."""
@@ -84,3 +90,6 @@ class Bunch:
                 with_each(self._loaded, request)
             found.append(request)
         return found
+
+    def _with(self, rows: list[Row]) -> Bunch:
+        return Bunch(self._loaded, self._loop, self._id_prefix, rows)

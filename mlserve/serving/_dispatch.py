@@ -13,6 +13,7 @@ from mlserve.errors import InvalidInputError, PredictionExceptionError, Unsuppor
 from mlserve.protocols import BatchPredictor, Classifier, Regressor
 from mlserve.records import Task, VersionDescription
 from mlserve.serving._adapters import Adapter
+from mlserve.serving._answers import Answers
 from mlserve.serving._doors import adapted_by_one, adapted_by_session, has_spaces_replaced, respelt, with_face
 from mlserve.serving._tables import (
     amany_by_predict,
@@ -117,11 +118,11 @@ def _adapt_batches(model: BatchPredictor[Any, Any]) -> Adapter:
     if is_async_function(model.predict_batch):
         return _adapt_awaited_batches(model)
 
-    def call_many(inputs: Sequence[Any]) -> list[Any]:
-        return answers_of_each(model.predict_batch(inputs), len(inputs))
+    def call_many(inputs: Sequence[Any]) -> Answers:
+        return Answers(answers_of_each(model.predict_batch(inputs), len(inputs)))
 
     def call(input: Any) -> Any:
-        return call_many([input])[0]
+        return call_many([input]).values[0]
 
     return Adapter(call, "batch predictor", call_many=call_many, is_pure=_is_pure(model))
 

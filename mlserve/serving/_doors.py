@@ -10,6 +10,7 @@ import numpy as np
 from mlserve.errors import PredictionExceptionError
 from mlserve.records import Task
 from mlserve.serving._adapters import Adapter
+from mlserve.serving._answers import Answers
 from mlserve.serving._tables import is_frame
 
 
@@ -43,12 +44,12 @@ def adapted_by_session(model: Any, task: Task | None) -> Adapter | None:
     runner = Runner(get_session, getattr(model, "value", None), getattr(model, "probabilities", None))
     has_confidence = runner.probabilities is not None and task is not Task.REGRESSION
 
-    def call_many(inputs: Sequence[Any]) -> list[Any]:
+    def call_many(inputs: Sequence[Any]) -> Answers:
         answers, confidences = runner.answers(inputs, has_confidence)
-        return list(zip(answers, confidences, strict=True)) if has_confidence else answers
+        return Answers(answers, confidences if has_confidence else None)
 
     def call(input: Any) -> Any:
-        return call_many([input])[0]
+        return call_many([input]).each()[0]
 
     is_classifier = has_confidence or task is Task.CLASSIFICATION
     return Adapter(

@@ -69,6 +69,11 @@ class Lane:
         single_ms, batch_ms = self.loaded.average_ms, self.batch_ms
         return single_ms is not None and batch_ms is not None and single_ms <= below_ms and batch_ms <= below_ms
 
+    def batches_within(self, ms: float) -> int:
+        """How many batches take no longer than so many milliseconds, as far as is known; at least one."""
+        longest = max(self.loaded.average_ms or 0.0, self.batch_ms or 0.0)
+        return max(1, int(ms / longest)) if longest else 1
+
     def leader(self) -> Request | None:
         """The oldest request whose caller may run a batch, as it waits on a thread for as long as it takes."""
         for request in list(self._queue):

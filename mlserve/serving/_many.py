@@ -9,6 +9,7 @@ import numpy as np
 
 from mlserve.errors import InvalidArgumentError, OverloadedError
 from mlserve.records import ModelVersion, ServingResult
+from mlserve.serving._answers import Answers
 from mlserve.serving._gathering import Gathering, Home
 from mlserve.serving._guarded import GuardedPath
 from mlserve.serving._guards import Guards
@@ -160,7 +161,8 @@ class ManyPath:
         if adapter.call_many is None or count == 1:
             return [self._one(loaded, whole, input) for input in _each(inputs)]
         try:
-            return list(self._guards.call_held(loaded, inputs, whole, adapter.call_many))
+            answers: Answers = self._guards.call_held(loaded, inputs, whole, adapter.call_many)
+            return answers.each()
         except Exception as error:
             # A table that cannot even be made was never shown to the model.
             if not adapter.is_pure and not isinstance(error, NoTableError):
@@ -179,13 +181,13 @@ class ManyPath:
 
     def _told(self, requests: Sequence[Request], outcomes: Sequence[Any]) -> list[ServingResult[Any]]:
         answered = [row for row, outcome in enumerate(outcomes) if not isinstance(outcome, Exception)]
-        found = dict(
-            zip(
-                answered,
-                self._results.succeeded_many([requests[row] for row in answered], [outcomes[row] for row in answered]),
-                strict=True,
-            )
-        )
+        found: dict[int, ServingResult[Any]] = {}
+        if answered:
+            loaded = requests[answered[0]].loaded
+            assert loaded is not None  # it has answered
+            answers = Answers.of([outcomes[row] for row in answered], loaded.has_confidence)
+            results = self._results.succeeded_many(loaded, [requests[row] for row in answered], answers)
+            found.update(zip(answered, results, strict=True))
         return [
             found[row] if row in found else self._guarded.instead(request, outcomes[row])
             for row, request in enumerate(requests)

@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, final
 
+import numpy as np
+
 from mlserve._logs import LazyLogger
 from mlserve.clocks import Clock, timestamps
 from mlserve.errors import MissingCapabilityError
@@ -80,9 +82,9 @@ class Recorder:
         ids: Sequence[str],
         inputs: Sequence[Any],
         outputs: Sequence[Any],
-        times_ms: Sequence[float],
+        times_ms: Any,
         timestamp: float,
-        confidences: Sequence[float | None] | None,
+        confidences: Any,
         arms: Sequence[str | None] | None,
         keys: Sequence[str | None] | None,
     ) -> None:
@@ -100,8 +102,9 @@ class Recorder:
         nothing = [None] * count
         arms = nothing if arms is None else arms
         keys = nothing if keys is None else keys
+        confidences = nothing if confidences is None else _floats(confidences)
         for name, input, output, took_ms, confidence, arm, key in zip(
-            ids, inputs, outputs, times_ms, confidences or nothing, arms, keys, strict=True
+            ids, inputs, outputs, _floats(times_ms), confidences, arms, keys, strict=True
         ):
             self.prediction(name, model_version, input, output, took_ms, timestamp, confidence, arm, key)
 
@@ -173,3 +176,8 @@ class Recorder:
                 self._next_log = now + LOG_EVERY_SECONDS
         if is_due:
             _log.warning("the monitor failed (%d times so far); predictions go on", self.errors, exc_info=error)
+
+
+def _floats(column: Any) -> Sequence[Any]:
+    """Plain floats of an array; anything else as it is."""
+    return column.tolist() if isinstance(column, np.ndarray) else column  # type: ignore[no-any-return]  # a list

@@ -7,11 +7,14 @@ from collections.abc import Callable, Sequence
 from itertools import repeat
 from typing import TYPE_CHECKING, Any, final
 
+import numpy as np
+
 from mlserve._counting import Tally
 from mlserve._logs import LazyLogger
 from mlserve.errors import ErrorKind, ServingError
 from mlserve.records import ModelVersion, ServingResult
 from mlserve.records._serving import DraftResult, build_result
+from mlserve.serving._answers import Answers
 from mlserve.serving._loaded import LoadedVersion
 from mlserve.serving._recording import Recorder
 from mlserve.serving._validation import translated
@@ -90,18 +93,16 @@ class Results:
             self._recorder.failed(error)
         return build_result(True, value, None, loaded.version, elapsed_ms, prediction_id, arm, degraded)
 
-    def succeeded_many(self, requests: Sequence[Request], values: Sequence[Any]) -> list[ServingResult[Any]]:
-        """Record answers that one version gave together, as the model gave them."""
-        if not requests:
-            return []
-        loaded = requests[0].loaded
-        assert loaded is not None
+    def succeeded_many(
+        self, loaded: LoadedVersion, requests: Sequence[Request], answers: Answers
+    ) -> list[ServingResult[Any]]:
+        """Record answers that one version gave together."""
         results = self.answered(
             loaded,
             [request.prediction_id for request in requests],
             [request.input for request in requests],
             [request.started for request in requests],
-            values,
+            answers,
             [request.arm for request in requests],
             [request.key for request in requests],
         )
@@ -115,17 +116,16 @@ class Results:
         ids: Sequence[str],
         inputs: Sequence[Any],
         started: Sequence[float],
-        values: Sequence[Any],
+        answers: Answers,
         arms: Sequence[str | None] | None = None,
         keys: Sequence[str | None] | None = None,
     ) -> list[ServingResult[Any]]:
         """The same of requests that come as columns."""
-        now, version = self._monotonic(), loaded.version
-        answers, confidences = zip(*values, strict=True) if loaded.has_confidence else (values, None)
+        now, version, values = self._monotonic(), loaded.version, answers.values
         results: list[Any] = []
-        times_ms = [(now - begun) * 1000.0 for begun in started]
+        elapsed_ms = (now - np.array(started, np.float64)) * 1000.0
         for value, prediction_id, took_ms, arm in zip(
-            answers, ids, times_ms, repeat(None) if arms is None else arms, strict=False
+            values, ids, elapsed_ms.tolist(), repeat(None) if arms is None else arms, strict=False
         ):
             # As in ``ModelServer.predict``: what build_result does, without its call.
             result: Any = _blank(DraftResult)
@@ -135,7 +135,9 @@ class Results:
             result.__class__ = ServingResult
             results.append(result)
         try:
-            self._recorder.block(loaded.id, ids, inputs, answers, times_ms, self._timestamp(), confidences, arms, keys)
+            self._recorder.block(
+                loaded.id, ids, inputs, values, elapsed_ms, self._timestamp(), answers.confidences, arms, keys
+            )
         except Exception as error:
             self._recorder.failed(error)
         return results

@@ -8,7 +8,9 @@ from typing import Any, final
 import numpy as np
 
 from mlserve._rendering import described
+from mlserve._stacking import stacked
 from mlserve.errors import InvalidInputError, PredictionExceptionError
+from mlserve.serving._answers import Answers
 
 NUMBERS = frozenset("biuf")
 """Kinds of dtypes that make one table of numbers: booleans, whole numbers and floats."""
@@ -16,7 +18,7 @@ NUMBERS = frozenset("biuf")
 ToRows = Callable[[Any], Any]
 """From one input to a table of one row."""
 
-CallMany = Callable[[Sequence[Any]], list[Any]]
+CallMany = Callable[[Sequence[Any]], Answers]
 
 AwaitMany = Callable[[Sequence[Any]], Awaitable[list[Any]]]
 
@@ -50,8 +52,8 @@ def many_by_predict(model: Any, to_rows: ToRows) -> CallMany:
     """One call of ``predict``."""
     predict = model.predict
 
-    def call_many(inputs: Sequence[Any]) -> list[Any]:
-        return answers_of_each(predict(_stacked(inputs, to_rows)), len(inputs))
+    def call_many(inputs: Sequence[Any]) -> Answers:
+        return Answers(_column(predict(_stacked(inputs, to_rows)), len(inputs)))
 
     return call_many
 
@@ -60,11 +62,10 @@ def many_by_both(model: Any, to_rows: ToRows) -> CallMany:
     """One call of ``predict`` for the labels and one of ``predict_proba`` for the confidences."""
     predict, predict_proba = model.predict, model.predict_proba
 
-    def call_many(inputs: Sequence[Any]) -> list[Any]:
+    def call_many(inputs: Sequence[Any]) -> Answers:
         table = _stacked(inputs, to_rows)
-        labels = answers_of_each(predict(table), len(inputs))
-        confidences = np.max(_probabilities(predict_proba(table), len(inputs)), axis=1).tolist()
-        return list(zip(labels, confidences, strict=True))
+        labels = _column(predict(table), len(inputs))
+        return Answers(labels, np.max(_probabilities(predict_proba(table), len(inputs)), axis=1))
 
     return call_many
 
@@ -73,7 +74,7 @@ def many_by_argmax(model: Any, to_rows: ToRows, clear_margin: float) -> CallMany
     """One call of ``predict_proba``; of ``predict`` for the rows whose two most probable classes are too close."""
     predict, predict_proba, classes = model.predict, model.predict_proba, model.classes_
 
-    def call_many(inputs: Sequence[Any]) -> list[Any]:
+    def call_many(inputs: Sequence[Any]) -> Answers:
         table = _stacked(inputs, to_rows)
         count = len(inputs)
         probabilities = _probabilities(predict_proba(table), count)
@@ -81,16 +82,23 @@ def many_by_argmax(model: Any, to_rows: ToRows, clear_margin: float) -> CallMany
         confidences = probabilities[np.arange(count), best]
         # Where a probability is NaN nothing is below the margin, and the model is asked.
         is_below = probabilities <= (confidences - clear_margin)[:, np.newaxis]
-        labels = list(classes[best])
+        labels = classes[best]
         others = probabilities.shape[1] - 1
         if np.count_nonzero(is_below) != count * others:
             unclear = np.flatnonzero(is_below.sum(axis=1) != others)
             rows = table.iloc[unclear] if hasattr(table, "iloc") else table[unclear]
             for row, label in zip(unclear.tolist(), answers_of_each(predict(rows), unclear.size), strict=True):
                 labels[row] = label
-        return list(zip(labels, confidences.tolist(), strict=True))
+        return Answers(labels, confidences)
 
     return call_many
+
+
+def _column(answers: Any, count: int) -> Sequence[Any]:
+    """The same as ``answers_of_each``; one array, where it can be."""
+    if type(answers) is np.ndarray and answers.shape == (count,):
+        return answers.copy()  # type: ignore[return-value]  # a sequence in all that is asked of it; the model may use its own again
+    return answers_of_each(answers, count)
 
 
 def answers_of_each(answers: Any, count: int) -> list[Any]:
@@ -135,10 +143,12 @@ def _stacked(inputs: Sequence[Any], to_rows: ToRows) -> Any:
     if isinstance(table, np.ndarray) and table.ndim > 1:
         return table
     first = inputs[0]
-    if type(first) is np.ndarray and first.ndim == 1 and all(type(input) is np.ndarray for input in inputs):
+    if type(first) is np.ndarray and first.ndim == 1:
         table = to_rows(first)
-        if type(table) is np.ndarray and len({(input.shape, input.dtype.char) for input in inputs}) == 1:
-            return np.array(inputs)
+        if type(table) is np.ndarray:
+            together = stacked(inputs, first.dtype, first.size)
+            if together is not None:
+                return together
     if len(inputs) == 1:
         return to_rows(first)
     try:

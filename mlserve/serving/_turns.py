@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, final
 
 from mlserve.records import ServingResult
 from mlserve.serving._answering import check, interrupt
+from mlserve.serving._answers import Answers
 from mlserve.serving._batches import Batches
 from mlserve.serving._bunches import Bunch
 from mlserve.serving._lanes import Lane
@@ -45,6 +46,7 @@ class Turns:
 
         self._running_loop = asyncio.get_running_loop
         self._wait_for = asyncio.wait_for
+        self._invalid_state = asyncio.InvalidStateError
         self._batches = batches
         self._monotonic = monotonic
         self._results = results
@@ -90,8 +92,9 @@ class Turns:
             lane = self._batches.lane(loaded)
         bunches = lane.bunches
         loop = self._running_loop()
-        if loop in bunches:
-            bunch = bunches[loop]
+        bunch = bunches.get(loop)
+        if bunch is not None:
+            pass
         elif not self._is_worth_it(loaded):
             return None
         elif self._is_plain and loaded.checks_many:
@@ -128,7 +131,8 @@ class Turns:
             self._queue_all(lane, loop, bunch.take(len(bunch)))
             batches.go_on(lane.loaded)
             return
-        chunk = bunch.take(self._max_batch_size)
+        # Several batches in one go, for as long as the event loop may be held: what surrounds them is done once.
+        chunk = bunch.take(self._max_batch_size * lane.batches_within(batches.inline_below_ms))
         try:
             lane.last_size = len(chunk)
             if len(chunk):
@@ -145,31 +149,52 @@ class Turns:
             batches.go_on(lane.loaded)
 
     def _answer(self, lane: Lane, loop: asyncio.AbstractEventLoop, chunk: Bunch) -> None:
-        loaded, answers = lane.loaded, self._batches.answers
+        loaded, answers, size = lane.loaded, self._batches.answers, self._max_batch_size
         inputs, ids, started, keys, futures = chunk.columns()
         together = _valid(loaded, inputs) if len(chunk) > 1 else None
-        if together is None:
-            requests = chunk.requests(check)
-            valid = [request for request in requests if request.error is None]
-            if valid:
-                answers.answer(lane, valid)
-            complete(requests, loop)
+        if together is None and len(chunk) <= size:
+            self._answer_checked(lane, loop, chunk)
             return
-        begun, computed = self._monotonic(), time.thread_time()
-        try:
-            values = answers.called(loaded, together)
-        except KeyboardInterrupt:
-            raise  # it is this thread's
-        except BaseException as exception:
-            requests = chunk.requests(check)
-            answers.answer_apart(lane, requests, exception)
-            complete(requests, loop)
+        if together is None:  # the others are checked one by one only where a batch is theirs and that input's
+            for start in range(0, len(chunk), size):
+                self._answer(lane, loop, chunk.between(start, start + size))
             return
-        answers.learn(lane, len(chunk), begun, computed)
-        results = self._results.answered(loaded, ids, inputs, started, values, keys=keys)
-        for future, result in zip(futures, results, strict=True):
-            if not future.done():  # a model might have cancelled its caller
-                future.set_result(result)
+        parts: list[Answers] = []
+        failed: BaseException | None = None
+        for start in range(0, len(chunk), size):
+            begun, computed = self._monotonic(), time.thread_time()
+            try:
+                parts.append(answers.called(loaded, together[start : start + size]))
+            except BaseException as exception:
+                failed = exception
+                break
+            answers.learn(lane, min(size, len(chunk) - start), begun, computed)
+        count = min(len(parts) * size, len(chunk))
+        if count:
+            results = self._results.answered(
+                loaded, ids[:count], inputs[:count], started[:count], Answers.joined(parts), keys=keys[:count]
+            )
+            for future, result in zip(futures, results, strict=False):
+                try:
+                    future.set_result(result)
+                except self._invalid_state:  # a model might have cancelled its caller
+                    continue
+        if isinstance(failed, KeyboardInterrupt):
+            raise failed  # it is this thread's
+        if failed is not None:
+            requests = chunk.between(count, count + size).requests(check)
+            answers.answer_apart(lane, requests, failed)
+            complete(requests, loop)
+            if count + size < len(chunk):
+                self._answer(lane, loop, chunk.between(count + size, len(chunk)))
+
+    def _answer_checked(self, lane: Lane, loop: asyncio.AbstractEventLoop, chunk: Bunch) -> None:
+        """Answer a batch of requests of which each must be checked by itself."""
+        requests = chunk.requests(check)
+        valid = [request for request in requests if request.error is None]
+        if valid:
+            self._batches.answers.answer(lane, valid)
+        complete(requests, loop)
 
     def _queue_all(self, lane: Lane, loop: asyncio.AbstractEventLoop, bunch: Bunch) -> None:
         """Queue what came within a turn; what is not valid fails now."""

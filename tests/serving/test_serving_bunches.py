@@ -12,14 +12,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from serving_doubles import Gate, InThread, Tallied, TickingClock, queued, until
+from serving_doubles import PATIENCE, Gate, InThread, Tallied, TickingClock, queued, until
 
-from mlserve import ArraySchema, Batching, ErrorKind, InMemoryModelMonitor, InMemoryModelRepository
+from mlserve import ArraySchema, Batching, ErrorKind, InMemoryModelMonitor, InMemoryModelRepository, Limits
 
 Host = Callable[..., Tallied]
 FOREVER_MS = 1e9
 STEP_MS = 0.1
 """A model whose calls take so long is worth a batch, and short enough for an event loop."""
+LONG_MS = 10.0
+"""A model whose calls take so long is never run on an event loop."""
 
 caller = contextvars.ContextVar("caller", default="nobody")
 
@@ -111,6 +113,71 @@ def test_no_batch_is_larger_than_the_most(serving: Callable[..., Tallied], sums:
     results = together(serving(batching=Batching(max_batch_size=2)), [row(float(number)) for number in range(5)])
     assert [result.value for result in results] == [0.0, 2.0, 4.0, 6.0, 8.0]
     assert [len(table) for table in sums.tables] == [2, 2, 1]
+
+
+async def _logged(server: Tallied, log: list[Any], value: float) -> Any:
+    result = await server.apredict(row(value))
+    log.append(value)
+    return result
+
+
+@pytest.mark.parametrize(("inline_below_ms", "at_once"), [(99.0, 9), (29.0, 2), (19.0, 1)])
+def test_as_many_batches_in_one_go_as_a_loop_may_be_held(
+    inline_below_ms: float, at_once: int, serving: Callable[..., Tallied], sums: Sums
+) -> None:
+    """Callers go on after as many batches as take no longer together than ``inline_below_ms``, at least one."""
+    limits = Limits(inline_below_ms=inline_below_ms)
+    server = serving(batching=Batching(max_batch_size=2), limits=limits, clock=TickingClock(10.0))
+    log: list[Any] = []
+    sums.hook = lambda: log.append("called")
+
+    async def ask() -> list[Any]:
+        return await asyncio.gather(*(_logged(server, log, float(value)) for value in range(6)))
+
+    assert [result.value for result in asyncio.run(ask())] == [0.0, 2.0, 4.0, 6.0, 8.0, 10.0]
+    turns = [list(range(start, min(start + 2 * at_once, 6))) for start in range(0, 6, 2 * at_once)]
+    assert log == [entry for turn in turns for entry in ["called"] * (len(turn) // 2) + turn]
+
+
+class Counting(Sums):
+    """The same, but that nobody may call it twice with the same input."""
+
+    is_pure = False
+
+
+@pytest.mark.parametrize("sums", [Counting(), Sums()], ids=["not to be called again", "pure"])
+@pytest.mark.parametrize("raised", [ValueError, SystemExit])
+def test_of_several_batches_one_fails(raised: Any, serving: Callable[..., Tallied], sums: Sums) -> None:
+    """Where one of several batches fails, the others are answered, each input by one call of the model."""
+    server = serving(batching=Batching(max_batch_size=2), limits=Limits(inline_below_ms=9.0))
+    sums.raised = raised("thirteen")
+    results = together(server, [row(float(value)) for value in (1, 2, 13, 3, 4, 5, 6)])
+    is_apart = sums.is_pure and raised is ValueError
+    assert [result.value for result in results] == [2.0, 4.0, None, 6.0 if is_apart else None, 8.0, 10.0, 12.0]
+    again = [[[13, 13]], [[3, 3]]] if is_apart else []
+    assert sums.tables == [[[1, 1], [2, 2]], [[13, 13], [3, 3]], *again, [[4, 4], [5, 5]], [[6, 6]]]
+    sums.raised = None
+
+
+def test_an_interrupt_leaves_what_was_answered_before(serving: Callable[..., Tallied], sums: Sums) -> None:
+    """KeyboardInterrupt in the second of several batches fails those who were not answered yet."""
+    server = serving(batching=Batching(max_batch_size=1), limits=Limits(inline_below_ms=9.0))
+    sums.raised = KeyboardInterrupt()
+    loop = asyncio.new_event_loop()
+    tasks = [loop.create_task(server.apredict(row(value))) for value in (1.0, 13.0, 3.0)]
+    with pytest.raises(KeyboardInterrupt):
+        loop.run_until_complete(asyncio.wait(tasks))
+    loop.run_until_complete(asyncio.wait(tasks))
+    loop.close()
+    assert [task.result().value for task in tasks] == [2.0, None, None]
+
+
+def test_an_invalid_input_fails_alone_among_several_batches(serving: Callable[..., Tallied], sums: Sums) -> None:
+    """Of several batches only the one with an input that is not valid is shown to the model without it."""
+    server = serving(batching=Batching(max_batch_size=2), limits=Limits(inline_below_ms=9.0))
+    results = together(server, [row(1.0), row(2.0), row(float("nan")), row(3.0), row(4.0)])
+    assert [result.value for result in results] == [2.0, 4.0, None, 6.0, 8.0]
+    assert sums.tables == [[[1, 1], [2, 2]], [[3, 3]], [[4, 4]]]
 
 
 def test_too_many_are_refused(serving: Callable[..., Tallied], sums: Sums) -> None:
@@ -315,17 +382,38 @@ def test_all_may_leave(serving: Callable[..., Tallied], sums: Sums) -> None:
     assert (asyncio.run(leave()).value, sums.tables) == (4.0, [[[2, 2]]])
 
 
-def test_who_leaves_during_the_call_harms_nobody(serving: Callable[..., Tallied], sums: Sums) -> None:
-    """A caller that is cancelled while its batch is answered gets its cancellation, the others their answers."""
-    server = serving()
+@pytest.mark.parametrize("step_ms", [STEP_MS, LONG_MS], ids=["on the loop", "on a thread"])
+@pytest.mark.parametrize("count", [1, 2], ids=["one of two", "both"])
+def test_who_leaves_during_the_call_harms_nobody(
+    step_ms: float, count: int, serving: Callable[..., Tallied], sums: Sums
+) -> None:
+    """Callers that are cancelled while their batch is answered count as such; the others get their answers."""
+    server = serving(clock=TickingClock(step_ms))
 
     async def ask() -> list[Any]:
+        loop, here = asyncio.get_running_loop(), threading.get_ident()
         tasks = [asyncio.ensure_future(server.apredict(row(value))) for value in (1.0, 2.0)]
-        sums.hook = tasks[0].cancel
-        return await asyncio.gather(*tasks, return_exceptions=True)
+        left = threading.Event()
 
-    left, result = asyncio.run(ask())
-    assert (type(left), result.value) == (asyncio.CancelledError, 4.0)
+        def leave() -> None:
+            for task in tasks[:count]:
+                task.cancel()
+            left.set()
+
+        def hook() -> None:
+            if threading.get_ident() == here:
+                leave()
+            else:
+                loop.call_soon_threadsafe(leave)
+                assert left.wait(PATIENCE)
+
+        sums.hook = hook
+        await asyncio.wait(tasks)
+        sums.hook = int
+        return [None if task.cancelled() else task.result().value for task in tasks]
+
+    assert asyncio.run(ask()) == [None, None if count == 2 else 4.0]
+    assert server.statistics().cancelled == count
 
 
 def test_each_loop_answers_its_own(serving: Callable[..., Tallied], sums: Sums) -> None:

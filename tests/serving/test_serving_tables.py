@@ -60,7 +60,7 @@ def test_together_they_are_answered_as_alone(name: str, as_rows: Any) -> None:
     rows = as_rows(ROWS)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        together = adapter.call_many(rows)
+        together = adapter.call_many(rows).each()
         alone = [adapter.call(row) for row in rows]
     assert len(together) == len(alone) == len(ROWS)
     assert all(alike(first, second) for first, second in zip(together, alone, strict=True))
@@ -84,7 +84,7 @@ def test_rows_with_a_tie_are_asked_of_predict() -> None:
     Tied.__module__, Tied.__name__ = "sklearn.tree._classes", "DecisionTreeClassifier"
     model = Tied()
     adapter = adapt(model, None, None)
-    assert adapter.call_many(np.array([[1.0], [-1.0], [2.0]])) == [(0, 0.9), (1, 0.5), (0, 0.9)]
+    assert adapter.call_many(np.array([[1.0], [-1.0], [2.0]])).each() == [(0, 0.9), (1, 0.5), (0, 0.9)]
     assert model.asked == [1]
 
 
@@ -110,7 +110,7 @@ def test_a_pipeline_fitted_on_a_frame(form: str, fitted_on_a_frame: Any) -> None
     }[form]
     adapter = adapt(fitted_on_a_frame, None, None)
     assert adapter.takes_frames
-    assert [label for label, _ in adapter.call_many(inputs)] == fitted_on_a_frame.predict(FRAME).tolist()
+    assert [label for label, _ in adapter.call_many(inputs).each()] == fitted_on_a_frame.predict(FRAME).tolist()
 
 
 def test_ties_in_a_frame_are_asked_of_predict_as_a_frame() -> None:
@@ -120,7 +120,7 @@ def test_ties_in_a_frame_are_asked_of_predict_as_a_frame() -> None:
     adapter = adapt(model, None, None)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert [label for label, _ in adapter.call_many(X)] == model.predict(X).tolist()
+        assert [label for label, _ in adapter.call_many(X).each()] == model.predict(X).tolist()
 
 
 def test_sparse_rows_make_a_sparse_table() -> None:
@@ -128,7 +128,7 @@ def test_sparse_rows_make_a_sparse_table() -> None:
     model = LogisticRegression(max_iter=500).fit(sparse.csr_matrix(X), Y)
     adapter = adapt(model, None, None)
     for rows in ([sparse.csr_matrix(row) for row in ROWS], [sparse.coo_array(row) for row in ROWS]):
-        assert [label for label, _ in adapter.call_many(rows)] == model.predict(ROWS).tolist()
+        assert [label for label, _ in adapter.call_many(rows).each()] == model.predict(ROWS).tolist()
 
 
 class Seeing:
@@ -153,7 +153,7 @@ class Seeing:
 def test_rows_of_one_kind_make_a_table(inputs: Any, kind: str) -> None:
     """Numbers of whatever kind, texts of whatever length, and objects, each make a table of theirs."""
     model = Seeing()
-    assert adapt(model, None, None).call_many(inputs) == [0, 0]
+    assert adapt(model, None, None).call_many(inputs).each() == [0, 0]
     assert (model.table.dtype.kind, model.table.shape) == (kind, (2, 2))
 
 
@@ -177,7 +177,7 @@ def test_rows_that_are_not_alike_make_none(inputs: Any) -> None:
     """What would change how the model sees the others is refused before the model is called."""
     model = Seeing()
     with pytest.raises(NoTableError) as raised:
-        adapt(model, None, None).call_many(inputs)
+        adapt(model, None, None).call_many(inputs).each()
     assert isinstance(raised.value, InvalidInputError)
     assert not hasattr(model, "table")
 
@@ -210,7 +210,7 @@ def test_probabilities_are_a_table(answer: Any) -> None:
             return answer
 
     with pytest.raises(PredictionExceptionError, match="n_classes"):
-        adapt(Odd(), None, None).call_many([[1.0], [2.0]])
+        adapt(Odd(), None, None).call_many([[1.0], [2.0]]).each()
 
 
 def test_naive_bayes_with_missing_values_is_asked_one_way() -> None:
@@ -224,7 +224,7 @@ def test_naive_bayes_with_missing_values_is_asked_one_way() -> None:
     Holey.__module__, Holey.__name__ = "sklearn.naive_bayes", "GaussianNB"
     model.__class__ = Holey
     adapter = adapt(model, None, None)
-    assert [label for label, _ in adapter.call_many(ROWS)] == model.predict(ROWS).tolist()
+    assert [label for label, _ in adapter.call_many(ROWS).each()] == model.predict(ROWS).tolist()
 
 
 def test_purity_is_declared_or_known() -> None:
@@ -241,12 +241,12 @@ def test_a_large_batch_of_a_real_model() -> None:
     """A regression of real data answers hundreds of rows as scikit-learn does."""
     rows, target = load_diabetes(return_X_y=True)
     model = LinearRegression().fit(rows, target)
-    assert adapt(model, None, None).call_many(list(rows)) == pytest.approx(model.predict(rows))
+    assert adapt(model, None, None).call_many(list(rows)).each() == pytest.approx(model.predict(rows))
 
 
 @pytest.mark.parametrize("row", [[1.0, 2.0], np.array([1, 2]), ["a", "b"]])
 def test_one_input_is_a_table_of_one_row(row: Any) -> None:
     """A batch of a single input is what a single call makes of it."""
     model = Seeing()
-    assert adapt(model, None, None).call_many([row]) == [0]
+    assert adapt(model, None, None).call_many([row]).each() == [0]
     assert model.table.shape == (1, 2)
