@@ -6,7 +6,10 @@ import enum
 from importlib import metadata
 from typing import Any
 
-from mlserve.serving import Batching, Breaker, _fallbacks, _server
+from mlserve.monitors import _memory
+from mlserve.records import MonitorStatistics, ServerStatistics
+from mlserve.serving import Batching, Breaker, _server
+from mlserve.serving._fallbacks import Fallback
 
 project = "mlserve"
 author = "The mlserve authors"
@@ -52,8 +55,13 @@ def escape_bars(_app: Any, _what: str, _name: str, _obj: Any, _options: Any, lin
 
 def setup(app: Any) -> None:
     """Called by Sphinx."""
-    # Names in the server's signature that the package imports only when they are used: Sphinx looks them up there.
-    for name, named in (("Batching", Batching), ("Breaker", Breaker), ("Fallback", _fallbacks.Fallback)):
-        setattr(_server, name, named)
+    # Names in signatures that the package imports only when they are used: Sphinx looks them up there.
+    later = {
+        _server: {"Batching": Batching, "Breaker": Breaker, "Fallback": Fallback, "ServerStatistics": ServerStatistics},
+        _memory: {"MonitorStatistics": MonitorStatistics},
+    }
+    for module, names in later.items():
+        for name, named in names.items():
+            setattr(module, name, named)
     app.connect("autodoc-skip-member", show_enum_members)
     app.connect("autodoc-process-docstring", escape_bars)

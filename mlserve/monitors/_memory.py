@@ -33,14 +33,13 @@ from mlserve.records import (
     EventPage,
     InputSample,
     ModelMetrics,
-    MonitorStatistics,
     OutcomeEvent,
     PredictionSample,
 )
 from mlserve.schemas import feature_rows
 
 if TYPE_CHECKING:
-    from mlserve.records import DriftEvent, MonitorSnapshot
+    from mlserve.records import DriftEvent, MonitorSnapshot, MonitorStatistics
 
 DEFAULT_RESOLUTIONS = (
     Resolution(timedelta(seconds=1), timedelta(minutes=10)),
@@ -321,6 +320,8 @@ class InMemoryModelMonitor(
 
     def statistics(self) -> MonitorStatistics:
         """Counters since the monitor was built."""
+        from mlserve.records import MonitorStatistics
+
         with self._lock:
             self._fold()
             self._ledger.merged.forget_old(self._now())

@@ -6,9 +6,8 @@ from collections import deque
 from collections.abc import Mapping
 from itertools import islice
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, NamedTuple
 
-import attrs
 import numpy as np
 
 from mlserve.monitors._blocks import RequestBlock, Waiting
@@ -83,8 +82,7 @@ class PendingOutcomes:
             surplus -= rows
 
 
-@attrs.frozen
-class Pair:
+class Pair(NamedTuple):
     """A prediction with its true value.
 
     Attributes:

@@ -21,7 +21,7 @@ ClassRole: TypeAlias = tuple[Label, int]
 ANSWERED, TRUE, RIGHT = range(3)
 
 
-@attrs.frozen
+@attrs.frozen(eq=False, repr=False)
 class OutcomeSummary:
     """Predictions joined with their true values.
 
@@ -128,7 +128,7 @@ def _class_metrics(label: Label, right: int, answered: int, true: int) -> ClassM
     )
 
 
-@attrs.frozen
+@attrs.frozen(eq=False, repr=False)
 class TrafficSummary:
     """Requests of one version in one span of time; two add, in any order.
 

@@ -13,7 +13,6 @@ from mlserve.records._monitoring import (
     FailureEvent,
     InputSample,
     ModelMetrics,
-    MonitorStatistics,
     OutcomeEvent,
     PredictionEvent,
 )
@@ -25,7 +24,6 @@ from mlserve.records._serving import (
     HealthState,
     HealthStatus,
     Route,
-    ServerStatistics,
     ServingResult,
 )
 from mlserve.records._versions import HistoryEntry, ModelVersion, Stage, Task, VersionDescription
@@ -46,6 +44,7 @@ if typing.TYPE_CHECKING:
     )
     from mlserve.records._estimates import ErrorEstimate, PerformanceEstimate
     from mlserve.records._snapshots import MonitorSnapshot
+    from mlserve.records._statistics import MonitorStatistics, ServerStatistics
 
 __all__ = [
     "Baseline",
@@ -87,7 +86,7 @@ __all__ = [
     "VersionDescription",
 ]
 
-# The records of drift are the control plane's: a service that only predicts does not pay for them.
+# What a service that only predicts does not need: the records of drift are the control plane's.
 _DRIFT = (
     "ConceptDrift",
     "DataDrift",
@@ -102,11 +101,13 @@ _DRIFT = (
     "PerformanceDrift",
 )
 _ESTIMATES = ("ErrorEstimate", "PerformanceEstimate")
+_STATISTICS = ("MonitorStatistics", "ServerStatistics")
 
 if not typing.TYPE_CHECKING:  # a type checker would take __getattr__ to give every name
     __getattr__, __dir__ = _importing.lazy_exports(
         __name__,
         dict.fromkeys(_DRIFT, f"{__name__}._drift")
         | dict.fromkeys(_ESTIMATES, f"{__name__}._estimates")
+        | dict.fromkeys(_STATISTICS, f"{__name__}._statistics")
         | {"MonitorSnapshot": f"{__name__}._snapshots"},
     )

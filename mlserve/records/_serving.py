@@ -1,8 +1,7 @@
-"""Records of serving: the result of a prediction, the health and the statistics of a server."""
+"""Records of serving: the result of a prediction, the health of a server."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Generic, cast
@@ -13,7 +12,7 @@ from typing_extensions import TypeVar, override
 
 from mlserve._rendering import html_table, text_table
 from mlserve.errors import ServingError
-from mlserve.records._values import FrozenMapping, aware, to_utc
+from mlserve.records._values import aware, to_utc
 from mlserve.records._versions import ModelVersion
 
 TOut_co = TypeVar("TOut_co", covariant=True, default=Any)
@@ -203,54 +202,3 @@ class HealthStatus:
 
     def _repr_html_(self) -> str:
         return html_table(f"Health: {self.status}", self._summary())
-
-
-@attrs.frozen
-class ServerStatistics:
-    """Counters of one server since it was built. ``accepted == answered + shed + cancelled + in_flight`` at rest.
-
-    Attributes:
-        accepted: Requests taken in; each input of ``predict_many`` is one.
-        answered: Requests answered, failures included.
-        failed: Of the answered, those without success.
-        degraded: Of the answered, those that a fallback answered.
-        shed: Requests refused because too many were under way or waiting.
-        cancelled: Awaiting callers that went away, and calls left by an exception that is no ``Exception``.
-        in_flight: Requests not answered yet.
-        timed_out: Of the failed, those that were not answered in time.
-        batches: Calls of models that answered more than one request.
-        batched: Requests answered by them.
-        fallback_errors: Fallbacks that could not answer either.
-        router_errors: Requests whose router raised or chose what is no version; the latest version answered.
-        breakers: State of each loaded version's circuit breaker, where there are breakers.
-        leases: Calls holding a model, by version id.
-        loads: Models loaded.
-        load_failures: Loads that failed.
-        swaps: Times that traffic moved to another latest version.
-        evictions: Models dropped from memory.
-        monitor_errors: Calls of the monitor that raised; the prediction was not affected.
-        repository_errors: Calls of the repository that raised, loading apart.
-        loaded_models: Ids of the versions whose models are in memory, oldest first.
-    """
-
-    accepted: int = 0
-    answered: int = 0
-    failed: int = 0
-    degraded: int = 0
-    shed: int = 0
-    cancelled: int = 0
-    in_flight: int = 0
-    timed_out: int = 0
-    batches: int = 0
-    batched: int = 0
-    fallback_errors: int = 0
-    router_errors: int = 0
-    breakers: Mapping[str, str] = attrs.field(factory=FrozenMapping)
-    leases: Mapping[str, int] = attrs.field(factory=FrozenMapping)
-    loads: int = 0
-    load_failures: int = 0
-    swaps: int = 0
-    evictions: int = 0
-    monitor_errors: int = 0
-    repository_errors: int = 0
-    loaded_models: tuple[str, ...] = ()

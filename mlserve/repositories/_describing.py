@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from mlserve.schemas import RecordSchema, Schema
 
 
-@attrs.frozen(eq=False)
+@attrs.frozen(eq=False, repr=False)
 class Carried:
     """What a version carries beside its model, before the version has a number.
 

@@ -13,7 +13,7 @@ from mlserve._forking import renew_after_fork
 from mlserve.clocks import Clock, SystemClock, timestamps
 from mlserve.errors import InvalidArgumentError, ServerClosedError
 from mlserve.protocols import ModelMonitor, ModelRepository, PredictionService, Router
-from mlserve.records import HealthStatus, ModelMetrics, ModelVersion, ServerStatistics, ServingResult
+from mlserve.records import HealthStatus, ModelMetrics, ModelVersion, ServingResult
 from mlserve.records._serving import DraftResult
 from mlserve.serving._assembly import assembled
 from mlserve.serving._health import closed_health
@@ -21,10 +21,10 @@ from mlserve.serving._loaded import LoadedVersion
 from mlserve.serving._loops import to_thread
 from mlserve.serving._names import NEVER_THE_SAME, known_id
 from mlserve.serving._policy import CachePolicy, HealthPolicy, Limits
-from mlserve.serving._statistics import counted
 from mlserve.serving._validation import no_input
 
 if TYPE_CHECKING:
+    from mlserve.records import ServerStatistics
     from mlserve.serving._fallbacks import Fallback
     from mlserve.serving._options import Batching, Breaker
 
@@ -383,6 +383,8 @@ class ModelServer(PredictionService[TIn, TOut], Generic[TModel, TIn, TOut]):
 
     def statistics(self) -> ServerStatistics:
         """Counters since the server was built. Exact at rest; under traffic each by itself, not all at one moment."""
+        from mlserve.serving._statistics import counted
+
         return counted(self._parts)
 
     def close(self, timeout: float = 30.0) -> None:
