@@ -199,17 +199,17 @@ class RequestBuffer(LabelledMonitor, BlockMonitor, DeferringMonitor):
             rare,
         )
 
-    def _kept_inputs(self, model_version: str, inputs: Sequence[Any], timestamp: float) -> KeptInputs:
+    def _kept_inputs(self, model_version: str, inputs: Any, timestamp: float) -> KeptInputs:
         count = len(inputs)
         thinning = self._thinning.get(model_version) if self._thinning else None
         if thinning is None or timestamp >= thinning.until:
             return KeptInputs(count, self._compact(inputs))
         cut = thinning.cut
         rows = np.flatnonzero(self._rng.random(count) >= cut)
-        kept = self._compact([inputs[row] for row in rows.tolist()])
+        kept = self._compact(inputs[rows] if isinstance(inputs, _ndarray) else [inputs[row] for row in rows.tolist()])
         return KeptInputs(count, kept, rows, np.full(rows.size, cut), cut)
 
-    def _compact(self, inputs: Sequence[Any]) -> npt.NDArray[Any]:
+    def _compact(self, inputs: Any) -> npt.NDArray[Any]:
         values = compact(inputs)
         # A table is a copy already.
         return values if values.ndim > 1 else np.fromiter(map(self._kept, inputs), object, len(inputs))

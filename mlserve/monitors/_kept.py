@@ -124,15 +124,21 @@ class KeptInputs:
 NO_INPUTS = KeptInputs(0, np.empty(0, object))
 
 
-def compact(values: Sequence[Any]) -> npt.NDArray[Any]:
-    """Values as an array with one item or row for each: rows of numbers as a table, anything else as objects."""
+def compact(values: Any) -> npt.NDArray[Any]:
+    """Values as a new array with one item or row for each: rows of numbers as a table, anything else as objects."""
+    if type(values) is np.ndarray and values.ndim == 2 and _is_short(values):
+        return values.copy()
     first = values[0] if len(values) else None
-    if type(first) is np.ndarray and first.ndim == 1 and first.dtype.kind in NUMBERS and 0 < first.nbytes <= MOST_BYTES:
+    if type(first) is np.ndarray and first.ndim == 1 and _is_short(first[np.newaxis]):
         table = stacked(values, first.dtype, first.size)
         if table is not None:
             return table
     # One by one: an assignment of the whole would unpack arrays.
     return np.fromiter(values, object, len(values))
+
+
+def _is_short(rows: npt.NDArray[Any]) -> bool:
+    return rows.dtype.kind in NUMBERS and 0 < rows.nbytes <= MOST_BYTES * len(rows)
 
 
 def compacted(parts: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:

@@ -7,14 +7,20 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, final
 
+import numpy as np
+
 from mlserve._rendering import described
 from mlserve.serving._answers import Answers
+from mlserve.serving._bunches import Bunch, BunchColumns
 from mlserve.serving._lanes import Lane
 from mlserve.serving._loaded import AVERAGE_WEIGHT, LoadedVersion
-from mlserve.serving._requests import Request
+from mlserve.serving._requests import Request, Told, told
 from mlserve.serving._results import Results
 from mlserve.serving._tables import NoTableError
 from mlserve.serving._validation import checked, translated
+
+SHORT_BYTES = 1024
+"""Of a row that is copied whether or not a monitor keeps it."""
 
 
 @final
@@ -63,6 +69,65 @@ class BatchAnswers:
         if requests:
             self._results.succeeded_many(loaded, requests, answers)
 
+    def answer_rows(self, lane: Lane, bunch: Bunch, here: Any, most: int, all_told: list[Told]) -> None:
+        """Answer at least one request, by as many calls of the model as they are batches.
+
+        Args:
+            lane: Their queue.
+            bunch: The requests, not checked yet, or long ago.
+            here: The event loop that runs this, or None on a thread.
+            most: Requests in a batch, at most.
+            all_told: Takes what the callers are told as it becomes known, also where this raises.
+        """
+        loaded = lane.loaded
+        columns = bunch.columns()
+        together = None
+        if len(bunch) > 1:  # one alone is answered in its caller's context
+            together = valid_together(loaded, columns.inputs) if bunch.together is None else bunch.together
+        if together is None and len(bunch) <= most:
+            requests = bunch.requests(check)
+            valid = [request for request in requests if request.error is None]
+            if valid:
+                self.answer(lane, valid)
+            all_told.append(told(requests))
+            return
+        if together is None:  # the others are checked one by one only where a batch is theirs and that input's
+            for start in range(0, len(bunch), most):
+                self.answer_rows(lane, bunch.between(start, start + most), here, most, all_told)
+            return
+        kept = _copied(together)
+        parts: list[Answers] = []
+        failed: BaseException | None = None
+        for start in range(0, len(bunch), most):
+            begun, computed = self._monotonic(), time.thread_time()
+            try:
+                parts.append(self.called(loaded, together[start : start + most]))
+            except BaseException as exception:
+                failed = exception
+                break
+            self.learn(lane, min(most, len(bunch) - start), begun, computed)
+        count = min(len(parts) * most, len(bunch))
+        if count:
+            answered = columns if count == len(bunch) else columns.only(range(count))
+            answers = Answers.joined(parts)
+            if bunch.loop is not here:
+                answered, kept, answers = _still_there(answered, kept, answers)
+            if len(answers):
+                all_told.append((answered.futures, self._recorded(loaded, answered, kept, answers)))
+        if isinstance(failed, KeyboardInterrupt):
+            raise failed  # meant for the thread that runs the batch
+        if failed is not None:
+            requests = bunch.between(count, count + most).requests(check)
+            self.answer_apart(lane, requests, failed)
+            all_told.append(told(requests))
+            if count + most < len(bunch):
+                self.answer_rows(lane, bunch.between(count + most, len(bunch)), here, most, all_told)
+
+    def _recorded(self, loaded: LoadedVersion, columns: BunchColumns, kept: Any, answers: Answers) -> Sequence[Any]:
+        inputs, ids, started, keys, _ = columns
+        inputs = inputs if kept is None else kept[: len(ids)]
+        return self._results.answered(loaded, ids, inputs, started, answers, keys=keys)
+
     def called(self, loaded: LoadedVersion, inputs: Any) -> Answers:
         """What one call of the model answers to several inputs, or to their table."""
         self.batches += 1
@@ -97,6 +162,27 @@ class BatchAnswers:
         # A single call takes no longer than a batch.
         if loaded.average_ms is None or size == 1 or took_ms < loaded.average_ms:
             loaded.learn(took_ms)
+
+
+def _copied(table: Any) -> Any:
+    """A copy of a table of short rows, which is recorded sooner than its rows are; None of anything else."""
+    return table.copy() if isinstance(table, np.ndarray) and table.nbytes <= SHORT_BYTES * len(table) else None
+
+
+def _still_there(columns: BunchColumns, kept: Any, answers: Answers) -> tuple[BunchColumns, Any, Answers]:
+    """The same without callers who went away while the model was called on another thread: they are not recorded."""
+    gone = [future.cancelled() for future in columns.futures]
+    if True not in gone:
+        return columns, kept, answers
+    stayed = [place for place, is_gone in enumerate(gone) if not is_gone]
+    return columns.only(stayed), None if kept is None else kept[stayed], answers.only(stayed)
+
+
+def valid_together(loaded: LoadedVersion, inputs: Sequence[Any]) -> Any:
+    """What the model is given for several inputs, where a glance tells that all are valid; else None."""
+    if loaded.check_table is not None:
+        return loaded.check_table(inputs)
+    return None if any(input is None for input in inputs) else list(inputs)
 
 
 def check(loaded: LoadedVersion, request: Request) -> None:

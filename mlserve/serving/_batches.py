@@ -7,16 +7,17 @@ import operator
 import threading
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Any, final
 
 from mlserve._rendering import described
 from mlserve.errors import InvalidInputError
 from mlserve.serving._answering import BatchAnswers, interrupt
 from mlserve.serving._batch_threads import BatchThreads
+from mlserve.serving._bunches import Bunch
 from mlserve.serving._lanes import Lane
 from mlserve.serving._loaded import LoadedVersion
 from mlserve.serving._options import Batching
-from mlserve.serving._requests import Request, complete
+from mlserve.serving._requests import Request, Told, complete, tell, told
 from mlserve.serving._results import Results
 
 if TYPE_CHECKING:
@@ -108,30 +109,44 @@ class Batches:
         # Whoever waits may go away; the model must stay until the call ends.
         holds = loaded.holds
         holds.append(self)
-        requests: Sequence[Request] = ()
+        taken: Sequence[Request] | Bunch = ()
+        all_told: list[Told] = []
         is_over = False
         try:
-            requests = lane.take(self._monotonic())
-            lane.last_size = len(requests)
-            if requests:
-                self.answers.answer(lane, requests)
+            taken = lane.take(self._monotonic())
+            lane.last_size = len(taken)
+            if isinstance(taken, Bunch):
+                if len(taken):
+                    self.answers.answer_rows(lane, taken, loop, self.batching.max_batch_size, all_told)
+            elif taken:
+                self.answers.answer(lane, taken)
             is_over = True
         finally:
             holds.pop()
             lane.permit.release()
             if loaded.evicting:
                 self._sweep()
-            if not is_over:
-                for request in requests:
-                    interrupt(loaded, request)
-            loops = {request.loop for request in requests}
+            if isinstance(taken, Bunch):
+                loops: set[Any] = {taken.loop}
+                if not is_over:
+                    all_told.append(told(taken.requests(interrupt)))
+            else:
+                loops = {request.loop for request in taken}
+                if not is_over:
+                    for request in taken:
+                        interrupt(loaded, request)
+            turned = None
             if loop is None and lane.batch_ms and len(loops) == 1 and None not in loops:
                 lane.rest_seconds = TURN_SHARE * lane.batch_ms / 1000.0
-                complete(requests, None, partial(self._turned, lane))
-                self.threads.wake(lane)
+                turned = partial(self._turned, lane)
+            if isinstance(taken, Bunch):
+                tell(all_told, taken.loop, loop, turned)
             else:
-                complete(requests, loop)
+                complete(taken, loop, turned)
+            if turned is None:
                 self.go_on(loaded)
+            else:
+                self.threads.wake(lane)
 
     def _turned(self, lane: Lane) -> None:
         """On an event loop, when the callers that a batch has answered have had their turn."""

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextvars
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, final
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, final
+
+import numpy as np
 
 from mlserve.serving._loaded import LoadedVersion
 from mlserve.serving._requests import Request
@@ -12,16 +15,34 @@ from mlserve.serving._requests import Request
 if TYPE_CHECKING:
     import asyncio
 
-Row = tuple[Any, int, float, "str | None", "asyncio.Future[Any]"]
+Row = tuple[Any, int, float, "str | None", "asyncio.Future[Any]", "contextvars.Context | None"]
 """The input as it came, the number of the prediction, when it came in monotonic seconds, what the caller gave to be
-routed by or None, and what is done when the caller may go on."""
+routed by or None, what is done when the caller may go on, and the context of a caller who asked alone, else None."""
+
+JOINED_BYTES = 1 << 20
+"""Of a table that is joined to another. A larger one is made anew when it is needed: copies cost more."""
+
+
+class BunchColumns(NamedTuple):
+    """Requests as columns: what was asked, the ids, when they came, what they are routed by, and their futures."""
+
+    inputs: Sequence[Any]
+    ids: Sequence[str]
+    started: Sequence[float]
+    keys: Sequence[str | None]
+    futures: Sequence[asyncio.Future[Any]]
+
+    def only(self, places: Sequence[int]) -> BunchColumns:
+        """Some of the requests."""
+        chosen: Any = ([column[place] for place in places] for column in self)
+        return BunchColumns(*chosen)
 
 
 @final
 class Bunch:
-    """Requests that an event loop will see to when all its callers have had their turn, not checked yet.
+    """Requests of one event loop, of which each is no more than a row.
 
-    *Thread safety*: none; only its event loop's thread touches it.
+    *Thread safety*: none; its event loop's thread has it, and then whoever takes it out of the queue.
 
     Args:
         loaded: The version that is asked.
@@ -30,39 +51,64 @@ class Bunch:
         rows: The requests.
 
     Attributes:
+        loaded: The version that is asked.
+        loop: The event loop.
         rows: The requests.
         new_future: Makes a future of the loop.
-        is_alone: Whether there is one request only, in whose context this is seen to.
+        together: What the model is given for all of them, once they were found valid; else None.
     """
 
-    __slots__ = ("_id_prefix", "_loaded", "_loop", "is_alone", "new_future", "rows")
+    __slots__ = ("_id_prefix", "loaded", "loop", "new_future", "rows", "together")
 
     def __init__(
         self, loaded: LoadedVersion, loop: asyncio.AbstractEventLoop, id_prefix: str, rows: list[Row] | None = None
     ) -> None:
-        self._loaded = loaded
-        self._loop = loop
+        self.loaded = loaded
+        self.loop = loop
         self._id_prefix = id_prefix
         self.rows: list[Row] = [] if rows is None else rows
         self.new_future: Callable[[], asyncio.Future[Any]] = loop.create_future
-        self.is_alone = False
+        self.together: Any = None
 
     def __len__(self) -> int:
         return len(self.rows)
 
+    @property
+    def started(self) -> float:
+        """When the oldest came, monotonic seconds; at no time where there is none."""
+        return self.rows[0][2] if self.rows else math.inf
+
     def take(self, size: int) -> Bunch:
         """The oldest requests, at most so many, less those whose callers went away."""
         rows = self.rows
-        taken = self._with([row for row in rows[:size] if not row[4].cancelled()])
-        taken.is_alone = len(rows) == 1
+        first = rows[:size]
+        taken = self._with([row for row in first if not row[4].cancelled()])
         del rows[:size]
+        together = self.together
+        if together is not None:
+            taken.together = together[:size] if len(taken) == len(first) else None
+            self.together = together[size:] if rows else None
         return taken
 
+    def extend(self, other: Bunch) -> None:
+        """Take in what came later on the same event loop."""
+        self.rows += other.rows
+        mine, others = self.together, other.together
+        is_small = isinstance(mine, np.ndarray) and isinstance(others, np.ndarray) and mine.nbytes <= JOINED_BYTES
+        self.together = np.concatenate([mine, others]) if is_small else None
+
     def between(self, start: int, stop: int) -> Bunch:
-        """Some of the requests; all, where that is one."""
-        part = self._with(self.rows[start:stop])
-        part.is_alone = self.is_alone
-        return part
+        """Some of the requests."""
+        return self._with(self.rows[start:stop])
+
+    def inputs(self) -> list[Any]:
+        """What was asked."""
+        return [row[0] for row in self.rows]
+
+    def keep_context(self) -> None:
+        """Where there is one request only, in whose caller's context this is called: that is where it is answered."""
+        if len(self.rows) == 1:
+            self.rows[0] = (*self.rows[0][:-1], contextvars.copy_context())
 
     def purge(self) -> bool:
         """Take out those whose callers went away; tells whether there were any."""
@@ -70,26 +116,22 @@ class Bunch:
         self.rows[:] = self.take(count).rows
         return len(self.rows) < count
 
-    def columns(
-        self,
-    ) -> tuple[tuple[Any, ...], list[str], tuple[float, ...], tuple[str | None, ...], tuple[asyncio.Future[Any], ...]]:
-        """At least one request, as inputs, ids, starts, keys and futures."""
-        inputs, numbers, started, keys, futures = zip(*self.rows, strict=True)
+    def columns(self) -> BunchColumns:
+        """At least one request, as columns."""
+        inputs, numbers, started, keys, futures, _ = zip(*self.rows, strict=True)
         prefix = self._id_prefix
-        return inputs, [f"{prefix}{number}" for number in numbers], started, keys, futures
+        return BunchColumns(inputs, [f"{prefix}{number}" for number in numbers], started, keys, futures)
 
-    def requests(self, with_each: Callable[[LoadedVersion, Request], None] | None = None) -> list[Request]:
+    def requests(self, with_each: Callable[[LoadedVersion, Request], None]) -> list[Request]:
         """The same as requests, with each of which something is done."""
         found: list[Request] = []
-        for input, number, started, key, future in self.rows:
+        for input, number, started, key, future, context in self.rows:
             request = Request(input, f"{self._id_prefix}{number}", started)
-            request.loaded, request.key, request.future, request.loop = self._loaded, key, future, self._loop
-            if self.is_alone:
-                request.context = contextvars.copy_context()
-            if with_each is not None:
-                with_each(self._loaded, request)
+            request.loaded, request.key, request.future, request.loop = self.loaded, key, future, self.loop
+            request.context = context
+            with_each(self.loaded, request)
             found.append(request)
         return found
 
     def _with(self, rows: list[Row]) -> Bunch:
-        return Bunch(self._loaded, self._loop, self._id_prefix, rows)
+        return Bunch(self.loaded, self.loop, self._id_prefix, rows)

@@ -47,21 +47,25 @@ class Lane:
         """How long its thread leaves an event loop the interpreter before it takes the next batch, at most; 0 when the
         callers of the loop have had their turn."""
         self._batching = batching
-        self._queue: deque[Request] = deque()
-        # Around the taking of a batch: with several permits there may be several takers.
+        self.queue: deque[Request] = deque()
+        """Who waits on a thread, or in some way that a row does not tell."""
+        self.rows: Bunch | None = None
+        """Coroutines of one event loop whose inputs were found valid."""
+        # Around the rows and the taking of a batch: with several permits there may be several takers.
         self._taking = threading.Lock()
 
     def __len__(self) -> int:
-        return len(self._queue)
+        rows = self.rows
+        return len(self.queue) + (0 if rows is None else len(rows))
 
     def waiting(self) -> int:
         """Requests that wait for the version, in the queue and with event loops."""
-        return len(self._queue) + sum([len(bunch) for bunch in list(self.bunches.values())])
+        return len(self) + sum([len(bunch) for bunch in list(self.bunches.values())])
 
     @property
     def is_quiet(self) -> bool:
         """Whether nobody waits, and nobody came with the last request."""
-        return self.last_size <= 1 and not self._queue
+        return self.last_size <= 1 and not len(self)
 
     def is_inline(self, below_ms: float) -> bool:
         """Whether an event loop may run a batch itself: it is known to be short."""
@@ -76,14 +80,16 @@ class Lane:
 
     def leader(self) -> Request | None:
         """The oldest request whose caller may run a batch, as it waits on a thread for as long as it takes."""
-        for request in list(self._queue):
+        for request in list(self.queue):
             if request.done is not None and request.deadline is None and not request.is_abandoned:
                 return request
         return None
 
     def only_loop(self) -> asyncio.AbstractEventLoop | None:
         """The event loop of all who wait, where they have one and the same: it may be busy, or end with its callers."""
-        loops = {request.loop for request in list(self._queue)}
+        loops, rows = {request.loop for request in list(self.queue)}, self.rows
+        if rows is not None:
+            loops.add(rows.loop)
         return loops.pop() if len(loops) == 1 else None
 
     def put(self, request: Request) -> None:
@@ -94,11 +100,21 @@ class Lane:
         """
         if self.waiting() >= self._batching.max_queued and not self.purge():
             raise self.refusal()
-        self._queue.append(request)
+        self.queue.append(request)
 
     def put_all(self, requests: Sequence[Request]) -> None:
         """Queue requests that were queued elsewhere, whatever their number."""
-        self._queue.extend(requests)
+        self.queue.extend(requests)
+
+    def put_rows(self, rows: Bunch) -> None:
+        """Queue requests that were found valid and queued elsewhere, whatever their number."""
+        with self._taking:
+            if self.rows is None:
+                self.rows = rows
+            elif self.rows.loop is rows.loop:
+                self.rows.extend(rows)
+            else:
+                self.queue.extend(rows.requests(_as_it_came))
 
     def refusal(self) -> OverloadedError:
         """The error of a request that finds too many queued."""
@@ -116,22 +132,28 @@ class Lane:
         bunch = self.bunches[loop] = Bunch(self.loaded, loop, id_prefix)
         return bunch
 
-    def purge(self) -> int:
-        """Take out those nobody waits for any more; tells how many."""
+    def purge(self) -> bool:
+        """Take out those nobody waits for any more; tells whether there were any."""
         with self._taking:
-            gone = [request for request in list(self._queue) if request.is_gone]
+            gone = [request for request in list(self.queue) if request.is_gone]
             for request in gone:
-                self._queue.remove(request)
-        return len(gone)
+                self.queue.remove(request)
+            has_left = self.rows is not None and self.rows.purge()
+        return bool(gone) or has_left
 
-    def take(self, now: float) -> list[Request]:
+    def take(self, now: float) -> list[Request] | Bunch:
         """The next batch: the oldest requests that fit, less those nobody waits for any more."""
-        queue, size = self._queue, self._batching.max_batch_size
+        queue, size = self.queue, self._batching.max_batch_size
         with self._taking:
+            rows = self.rows
             if self._batching.weight is not None:
                 taken = self._fitting(size)
-            else:
+            elif rows is None:
                 taken = [queue.popleft() for _ in range(min(size, len(queue)))]
+            elif not queue:
+                return self._taken_rows(rows, size)
+            else:
+                taken = self._of_both(rows, size)
         odd = [
             request
             for request in taken
@@ -147,9 +169,26 @@ class Lane:
         complete([request for request in late if not request.is_gone])
         return [request for request in taken if request.error is None and not request.is_gone]
 
+    def _taken_rows(self, rows: Bunch, size: int) -> Bunch:
+        taken = rows.take(size)
+        if not len(rows):
+            self.rows = None
+        return taken
+
+    def _of_both(self, rows: Bunch, size: int) -> list[Request]:
+        """First of those among whom the oldest is, who wait as rows or do not, and of the others as many as fit."""
+        queue = self.queue
+        if rows.started < queue[0].started:
+            taken = self._taken_rows(rows, size).requests(_as_it_came)
+            return taken + [queue.popleft() for _ in range(min(size - len(taken), len(queue)))]
+        taken = [queue.popleft() for _ in range(min(size, len(queue)))]
+        if len(taken) < size:
+            taken += self._taken_rows(rows, size - len(taken)).requests(_as_it_came)
+        return taken
+
     def _fitting(self, room: int) -> list[Request]:
         taken: list[Request] = []
-        queue = self._queue
+        queue = self.queue
         while queue:
             request = queue[0]
             if request.weight > room and taken:
@@ -162,7 +201,7 @@ class Lane:
         """When the next batch should begin: at once when it is full, else when its oldest request has waited enough."""
         if not self._batching.max_wait_ms:
             return now
-        waiting = list(self._queue)
+        waiting = list(self.queue)
         if not waiting or sum(request.weight for request in waiting) >= self._batching.max_batch_size:
             return now
         return waiting[0].queued_at + self._batching.max_wait_ms / 1000.0
@@ -170,3 +209,7 @@ class Lane:
 
 def _unknown() -> bool:
     return False
+
+
+def _as_it_came(_: LoadedVersion, request: Request) -> None:
+    request.checked = request.input

@@ -106,6 +106,10 @@ AT_ONCE = 4
 which one of them can have at a time."""
 
 
+Told = tuple["Sequence[asyncio.Future[Any]]", Sequence[Any]]
+"""Futures, and what each is done with."""
+
+
 def complete(
     requests: Sequence[Request],
     here: asyncio.AbstractEventLoop | None = None,
@@ -116,25 +120,71 @@ def complete(
     Args:
         requests: Whose callers.
         here: The event loop that runs this, or None on a thread.
-        turned: Called on every other event loop when its callers have had their turn, and what they asked next is
-            queued.
+        turned: See ``tell``.
     """
-    elsewhere: dict[Any, list[Request]] = {}
+    awaited: dict[Any, list[Request]] = {}
     waiting: list[Request] = []
     for request in requests:
         loop = request.loop
         if loop is None:
             waiting.append(request)
         else:
-            elsewhere.setdefault(loop, []).append(request)
-    _tell(elsewhere.pop(here, ()))
-    for loop, awaited in elsewhere.items():
-        try:
-            loop.call_soon_threadsafe(_tell_all, awaited, loop, turned)
-        except RuntimeError:
-            continue  # the loop was closed, and its callers with it
+            awaited.setdefault(loop, []).append(request)
+    for loop, asked in awaited.items():
+        tell([told(asked)], loop, here, turned)
     if waiting:
         _wake(waiting)
+
+
+def told(requests: Sequence[Request]) -> Told:
+    """What the awaiting callers of requests that are over are told."""
+    futures: list[Any] = []
+    for request in requests:
+        futures.append(request.future)
+        request.future = None  # else each would keep the other, and the model, until garbage is collected
+    return futures, [request if request.result is None else request.result for request in requests]
+
+
+def tell(
+    all_told: Sequence[Told],
+    loop: asyncio.AbstractEventLoop,
+    here: asyncio.AbstractEventLoop | None,
+    turned: Callable[[], None] | None = None,
+) -> None:
+    """Let coroutines go on.
+
+    Args:
+        all_told: What they are told.
+        loop: Their event loop; nothing happens if it was closed, and its callers with it.
+        here: The event loop that runs this, or None on a thread.
+        turned: Called on their loop, where it is another, when its callers have had their turn and what they asked next
+            is queued.
+    """
+    if loop is here:
+        _hand_out(all_told)
+        return
+    try:
+        loop.call_soon_threadsafe(_hand_out, all_told, loop, turned)
+    except RuntimeError:
+        return
+
+
+def _hand_out(
+    all_told: Sequence[Told],
+    loop: asyncio.AbstractEventLoop | None = None,
+    turned: Callable[[], None] | None = None,
+) -> None:
+    from asyncio import InvalidStateError  # who awaits has imported it
+
+    for futures, outcomes in all_told:
+        for future, outcome in zip(futures, outcomes, strict=True):
+            try:
+                future.set_result(outcome)
+            except InvalidStateError:  # its caller was cancelled
+                continue
+    if turned is not None and loop is not None:
+        # The callers go on in the next turn, and what they ask is seen to in the one after it.
+        loop.call_soon(loop.call_soon, turned)
 
 
 def _wake(waiting: Sequence[Request]) -> None:
@@ -148,22 +198,6 @@ def _wake(waiting: Sequence[Request]) -> None:
             request.pass_on()
     for request in lined_up[:AT_ONCE] + [request for request in waiting if request.deadline is not None]:
         request.let_go_on()
-
-
-def _tell(requests: Sequence[Request]) -> None:
-    for request in requests:
-        future, result = request.future, request.result
-        assert future is not None  # its caller awaits
-        request.future = None  # else each would keep the other, and the model, until garbage is collected
-        if not future.done():  # its caller may have been cancelled
-            future.set_result(request if result is None else result)
-
-
-def _tell_all(requests: Sequence[Request], loop: asyncio.AbstractEventLoop, turned: Callable[[], None] | None) -> None:
-    _tell(requests)
-    if turned is not None:
-        # The callers go on in the next turn, and what they ask is seen to in the one after it.
-        loop.call_soon(loop.call_soon, turned)
 
 
 def too_late(request: Request) -> DeadlineExceededError:

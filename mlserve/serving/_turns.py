@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import contextvars
-import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, final
 
 from mlserve.records import ServingResult
-from mlserve.serving._answering import check, interrupt
-from mlserve.serving._answers import Answers
+from mlserve.serving._answering import check, interrupt, valid_together
 from mlserve.serving._batches import Batches
 from mlserve.serving._bunches import Bunch
 from mlserve.serving._lanes import Lane
 from mlserve.serving._loaded import LoadedVersion
-from mlserve.serving._requests import Request, complete, too_late
+from mlserve.serving._requests import Request, Told, complete, tell, told, too_late
 from mlserve.serving._results import Results
 from mlserve.serving._validation import checked
 
@@ -46,7 +44,6 @@ class Turns:
 
         self._running_loop = asyncio.get_running_loop
         self._wait_for = asyncio.wait_for
-        self._invalid_state = asyncio.InvalidStateError
         self._batches = batches
         self._monotonic = monotonic
         self._results = results
@@ -104,12 +101,13 @@ class Turns:
         else:
             return self._enlist_alone(loaded, input, key, started)
         rows = bunch.rows
-        waiting = len(rows) + len(lane) if len(bunches) == 1 else lane.waiting()
+        is_simple = len(bunches) == 1 and lane.rows is None
+        waiting = len(rows) + len(lane.queue) if is_simple else lane.waiting()
         # Those who went away make room.
         if waiting >= self._max_queued and not (bunch.purge() or lane.purge()):
             return _given(self._request(loaded, input, key, started, lane.refusal()))
         future: Awaitable[Any] = bunch.new_future()
-        rows.append((input, self._results.accepted.next(), started, key, future))
+        rows.append((input, self._results.accepted.next(), started, key, future, None))
         return future
 
     def _enlist_alone(
@@ -126,21 +124,24 @@ class Turns:
     def _see_to(self, lane: Lane, loop: asyncio.AbstractEventLoop, bunch: Bunch) -> None:
         """At the end of the turn: answer on the event loop what is soon answered, and queue the rest."""
         batches = self._batches
+        bunch.keep_context()
         if len(lane) or not lane.is_inline(batches.inline_below_ms) or not lane.permit.acquire(blocking=False):
             del lane.bunches[loop]
-            self._queue_all(lane, loop, bunch.take(len(bunch)))
+            self._queue_all(lane, loop, bunch)
             batches.go_on(lane.loaded)
             return
         # Several batches in one go, for as long as the event loop may be held: what surrounds them is done once.
         chunk = bunch.take(self._max_batch_size * lane.batches_within(batches.inline_below_ms))
+        all_told: list[Told] = []
         try:
             lane.last_size = len(chunk)
             if len(chunk):
-                self._answer(lane, loop, chunk)
+                batches.answers.answer_rows(lane, chunk, loop, self._max_batch_size, all_told)
         except BaseException:
-            complete(chunk.requests(interrupt), loop)
+            all_told.append(told(chunk.requests(interrupt)))
             raise
         finally:
+            tell(all_told, loop, loop)
             lane.permit.release()
             if len(bunch):
                 loop.call_soon(self._see_to, lane, loop, bunch, context=contextvars.Context())
@@ -148,65 +149,16 @@ class Turns:
                 del lane.bunches[loop]
             batches.go_on(lane.loaded)
 
-    def _answer(self, lane: Lane, loop: asyncio.AbstractEventLoop, chunk: Bunch) -> None:
-        loaded, answers, size = lane.loaded, self._batches.answers, self._max_batch_size
-        inputs, ids, started, keys, futures = chunk.columns()
-        together = _valid(loaded, inputs) if len(chunk) > 1 else None
-        if together is None and len(chunk) <= size:
-            self._answer_checked(lane, loop, chunk)
-            return
-        if together is None:  # the others are checked one by one only where a batch is theirs and that input's
-            for start in range(0, len(chunk), size):
-                self._answer(lane, loop, chunk.between(start, start + size))
-            return
-        parts: list[Answers] = []
-        failed: BaseException | None = None
-        for start in range(0, len(chunk), size):
-            begun, computed = self._monotonic(), time.thread_time()
-            try:
-                parts.append(answers.called(loaded, together[start : start + size]))
-            except BaseException as exception:
-                failed = exception
-                break
-            answers.learn(lane, min(size, len(chunk) - start), begun, computed)
-        count = min(len(parts) * size, len(chunk))
-        if count:
-            results = self._results.answered(
-                loaded, ids[:count], inputs[:count], started[:count], Answers.joined(parts), keys=keys[:count]
-            )
-            for future, result in zip(futures, results, strict=False):
-                try:
-                    future.set_result(result)
-                except self._invalid_state:  # a model might have cancelled its caller
-                    continue
-        if isinstance(failed, KeyboardInterrupt):
-            raise failed  # it is this thread's
-        if failed is not None:
-            requests = chunk.between(count, count + size).requests(check)
-            answers.answer_apart(lane, requests, failed)
-            complete(requests, loop)
-            if count + size < len(chunk):
-                self._answer(lane, loop, chunk.between(count + size, len(chunk)))
-
-    def _answer_checked(self, lane: Lane, loop: asyncio.AbstractEventLoop, chunk: Bunch) -> None:
-        """Answer a batch of requests of which each must be checked by itself."""
-        requests = chunk.requests(check)
-        valid = [request for request in requests if request.error is None]
-        if valid:
-            self._batches.answers.answer(lane, valid)
-        complete(requests, loop)
-
     def _queue_all(self, lane: Lane, loop: asyncio.AbstractEventLoop, bunch: Bunch) -> None:
         """Queue what came within a turn; what is not valid fails now."""
-        together = _valid(lane.loaded, [row[0] for row in bunch.rows]) if len(bunch) > 1 else None
-        requests = bunch.requests(check if together is None else None)
-        if together is None:
-            complete([request for request in requests if request.error is not None], loop)
-            requests = [request for request in requests if request.error is None]
-        else:
-            for request, row in zip(requests, together, strict=True):
-                request.checked = row
-        lane.put_all(requests)
+        bunch.purge()
+        bunch.together = valid_together(lane.loaded, bunch.inputs()) if len(bunch) else None
+        if bunch.together is not None:
+            lane.put_rows(bunch)
+            return
+        requests = bunch.requests(check)
+        complete([request for request in requests if request.error is not None], loop)
+        lane.put_all([request for request in requests if request.error is None])
 
     def _request(
         self, loaded: LoadedVersion, input: Any, key: str | None, started: float, error: Exception | None = None
@@ -234,13 +186,6 @@ class Turns:
             lane.flushing.add(loop)
             loop.call_soon(batches.flush, lane, loop, context=contextvars.Context())
         return future
-
-
-def _valid(loaded: LoadedVersion, inputs: Sequence[Any]) -> Any:
-    """What the model is given for several inputs, where a glance tells that all are valid; else None."""
-    if loaded.check_table is not None:
-        return loaded.check_table(inputs)
-    return None if any(input is None for input in inputs) else list(inputs)
 
 
 async def _given(request: Request) -> Request:

@@ -147,6 +147,17 @@ def test_a_block_may_be_larger_than_what_is_kept(clock: ManualClock, count: int)
     assert monitor.get_model_metrics("1", HOUR).request_count == count
 
 
+@pytest.mark.parametrize("width", [1, 200], ids=["short rows", "long rows"])
+@pytest.mark.parametrize("count", [5, COUNT])
+def test_inputs_may_come_as_a_table(monitor: InMemoryModelMonitor, count: int, width: int) -> None:
+    """Rows of an array are the inputs one by one, and what becomes of the array afterwards changes nothing."""
+    table = np.arange(count * width, dtype=float).reshape(count, width)
+    given = table.copy()
+    monitor.record_block(**block(count, inputs=given))
+    given[:] = -1.0
+    assert [event.input.tolist() for event in told(monitor)] == table.tolist()
+
+
 @given(count=st.integers(0, 6), index=st.integers(-7, 7), bounds=st.tuples(*[st.none() | st.integers(-7, 7)] * 2))
 def test_a_repeated_value_is_the_list_of_it(count: int, index: int, bounds: tuple[int | None, int | None]) -> None:
     """Length, items, slices and iteration are those of a list."""

@@ -100,6 +100,25 @@ def test_rows_of_numbers_alike_are_a_table(values: list[Any], shape: tuple[int, 
     assert compact(values).shape == shape
 
 
+@pytest.mark.parametrize(
+    ("table", "shape"),
+    [
+        (np.arange(6.0).reshape(3, 2), (3, 2)),
+        (np.arange(6).reshape(3, 2) > 2, (3, 2)),
+        (np.zeros((2, MOST_BYTES // 8 + 1)), (2,)),
+        (np.array([["a"], ["b"]]), (2,)),
+        (np.zeros((2, 0)), (2,)),
+        (np.zeros((2, 2, 2)), (2,)),
+        (np.zeros(2), (2,)),
+    ],
+)
+def test_a_table_is_copied(table: np.ndarray, shape: tuple[int, ...]) -> None:
+    """A table of short rows of numbers is copied as a whole; any other array is taken row by row."""
+    taken = compact(table)
+    assert (taken.shape, [np.asarray(row).tolist() for row in taken]) == (shape, table.tolist())
+    assert taken.ndim == 1 or not np.shares_memory(taken, table)
+
+
 def test_a_table_is_not_held_by_a_row_of_it() -> None:
     """Where a table and other values are joined its rows are copied: one that stays does not keep all."""
     joined = compacted([np.arange(6.0).reshape(3, 2), compact(["text"])])

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from serving_doubles import PATIENCE, Gate, InThread, Tallied, TickingClock, until
+from serving_doubles import PATIENCE, Gate, InThread, Tallied, TickingClock, queued, until
 
 from mlserve import ArraySchema, Batching, ErrorKind, InMemoryModelRepository
-from mlserve.serving import _batches
+from mlserve.serving import _batches, _bunches
 
 Host = Callable[..., Tallied]
 
@@ -28,10 +28,13 @@ class Watched:
     def __init__(self) -> None:
         self.log: list[Any] = []
         self.gate: Gate | None = None
+        self.raised: BaseException | None = None
 
     def predict(self, X: Any) -> Any:
         if self.gate is not None:
             self.gate.pass_through()
+        if self.raised is not None:
+            raise self.raised
         self.log.append(("called", threading.current_thread().name, np.asarray(X)[:, 0].tolist()))
         return np.asarray(X).sum(axis=1)
 
@@ -174,3 +177,139 @@ def test_limits_count_what_long_batches_hold(serving: Callable[..., Tallied]) ->
     results = together(serving(max_queued=2), [], 1.0, 2.0, 3.0)
     kinds = [None if result.error is None else result.error.kind for result in results]
     assert kinds == [None, None, ErrorKind.Overloaded]
+
+
+@pytest.fixture
+def busy(serving: Callable[..., Tallied], watched: Watched) -> Callable[..., tuple[Tallied, InThread]]:
+    """A server whose model is busy with a thread's request until ``watched.gate`` opens, and that request."""
+
+    def serve(**batching: Any) -> tuple[Tallied, InThread]:
+        server = serving(**batching)
+        watched.gate = gate = Gate()
+        first = InThread(server.predict, row(0.0))
+        gate.wait_until_reached()
+        return server, first
+
+    return serve
+
+
+def tables(watched: Watched) -> list[list[float]]:
+    return [entry[-1] for entry in watched.log]
+
+
+@pytest.mark.parametrize(
+    ("is_loop_first", "most", "batches"),
+    [
+        (True, 64, [[1.0, 2.0, 3.0]]),
+        (False, 64, [[3.0, 1.0, 2.0]]),
+        (True, 2, [[1.0, 2.0], [3.0]]),
+        (False, 2, [[3.0, 1.0], [2.0]]),
+        (False, 1, [[3.0], [1.0], [2.0]]),
+    ],
+)
+def test_coroutines_and_threads_share_batches(
+    is_loop_first: bool,
+    most: int,
+    batches: list[list[float]],
+    busy: Callable[..., tuple[Tallied, InThread]],
+    watched: Watched,
+) -> None:
+    """Those who wait on an event loop and those on threads are answered together, the one who came first before."""
+    server, first = busy(max_batch_size=most)
+    asking: list[InThread] = []
+    for is_loop in (is_loop_first, not is_loop_first):
+        call = (lambda: together(server, [], 1.0, 2.0)) if is_loop else (lambda: [server.predict(row(3.0))])
+        asking.append(InThread(call))
+        waiting = 3 if len(asking) == 2 else 2 if is_loop else 1
+        until(lambda waiting=waiting: queued(server) == waiting)  # type: ignore[misc]  # bound now
+    assert watched.gate is not None
+    watched.gate.open()
+    answers = [[result.value for result in each.result()] for each in (asking if is_loop_first else asking[::-1])]
+    assert (answers, first.result().value) == ([[2.0, 4.0], [6.0]], 0.0)
+    assert tables(watched)[1:] == batches
+
+
+def test_two_loops_share_a_batch(busy: Callable[..., tuple[Tallied, InThread]], watched: Watched) -> None:
+    """Coroutines of two event loops that wait for a busy model are answered by one call, each on its own loop."""
+    server, first = busy()
+    asking = []
+    for count, values in ((2, (1.0, 2.0)), (4, (3.0, 4.0))):
+        asking.append(InThread(together, server, [], *values))
+        until(lambda count=count: queued(server) == count)  # type: ignore[misc]  # bound now
+    assert watched.gate is not None
+    watched.gate.open()
+    assert [[result.value for result in each.result()] for each in asking] == [[2.0, 4.0], [6.0, 8.0]]
+    assert sorted(tables(watched)[1]) == [1.0, 2.0, 3.0, 4.0]
+    assert first.result().value == 0.0
+
+
+async def _in_turns(server: Tallied, *turns: tuple[float, ...]) -> list[Any]:
+    """Ask in several turns of the loop."""
+    tasks: list[asyncio.Future[Any]] = []
+    for values in turns:
+        tasks += [asyncio.ensure_future(server.apredict(row(value))) for value in values]
+        count = len(tasks)
+        await asyncio.to_thread(until, lambda count=count: _in_lanes(server) == count)  # type: ignore[misc]  # bound now
+    return tasks
+
+
+def _in_lanes(server: Tallied) -> int:
+    return sum(len(version.lane) for version in server._parts.cache.loaded)
+
+
+@pytest.mark.parametrize("joined_bytes", [0, 1 << 20], ids=["made anew", "joined"])
+def test_what_waits_in_several_turns_is_one_batch(
+    joined_bytes: int,
+    busy: Callable[..., tuple[Tallied, InThread]],
+    watched: Watched,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Coroutines that ask one turn after the other while the model is busy are answered by one call; who left, not."""
+    monkeypatch.setattr(_bunches, "JOINED_BYTES", joined_bytes)
+    server, first = busy()
+
+    async def ask() -> list[Any]:
+        tasks = await _in_turns(server, (1.0, 2.0), (3.0,), (4.0, 5.0))
+        tasks[1].cancel()
+        assert watched.gate is not None
+        watched.gate.open()
+        return await asyncio.gather(*tasks, return_exceptions=True)
+
+    one, left, *others = asyncio.run(ask())
+    assert (one.value, type(left), [result.value for result in others]) == (
+        2.0,
+        asyncio.CancelledError,
+        [6.0, 8.0, 10.0],
+    )
+    assert (tables(watched)[1:], first.result().value) == ([[1.0, 3.0, 4.0, 5.0]], 0.0)
+
+
+def test_who_left_makes_room(busy: Callable[..., tuple[Tallied, InThread]], watched: Watched) -> None:
+    """A caller who waited for a busy model and went away makes room for another."""
+    server, first = busy(max_queued=2)
+
+    async def ask() -> list[Any]:
+        tasks = await _in_turns(server, (1.0, 2.0))
+        tasks[0].cancel()
+        tasks.append(asyncio.ensure_future(server.apredict(row(3.0))))
+        await asyncio.sleep(0)
+        assert watched.gate is not None
+        watched.gate.open()
+        return await asyncio.gather(*tasks, return_exceptions=True)
+
+    left, *others = asyncio.run(ask())
+    assert (type(left), [result.value for result in others]) == (asyncio.CancelledError, [4.0, 6.0])
+    assert first.result().value == 0.0
+
+
+def test_an_interrupt_on_its_thread_fails_a_long_batch(
+    serving: Callable[..., Tallied], watched: Watched, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever ends the thread that runs a batch, those in it are told, and the next batch has a thread again."""
+    server = serving()
+    watched.raised = KeyboardInterrupt()
+    results = together(server, [], 1.0, 2.0)
+    watched.raised = None
+    assert [result.error.kind for result in results] == [ErrorKind.PredictionException] * 2
+    assert [result.value for result in together(server, [], 1.0, 2.0)] == [2.0, 4.0]
+    assert "ended by an error" in caplog.text
