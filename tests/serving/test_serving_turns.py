@@ -243,11 +243,11 @@ def test_two_loops_share_a_batch(busy: Callable[..., tuple[Tallied, InThread]], 
     assert first.result().value == 0.0
 
 
-async def _in_turns(server: Tallied, *turns: tuple[float, ...]) -> list[Any]:
+async def _in_turns(server: Tallied, *turns: tuple[float, ...], timeout_ms: float | None = None) -> list[Any]:
     """Ask in several turns of the loop."""
     tasks: list[asyncio.Future[Any]] = []
     for values in turns:
-        tasks += [asyncio.ensure_future(server.apredict(row(value))) for value in values]
+        tasks += [asyncio.ensure_future(server.apredict(row(value), timeout_ms=timeout_ms)) for value in values]
         count = len(tasks)
         await asyncio.to_thread(until, lambda count=count: _in_lanes(server) == count)  # type: ignore[misc]  # bound now
     return tasks
@@ -284,12 +284,15 @@ def test_what_waits_in_several_turns_is_one_batch(
     assert (tables(watched)[1:], first.result().value) == ([[1.0, 3.0, 4.0, 5.0]], 0.0)
 
 
-def test_who_left_makes_room(busy: Callable[..., tuple[Tallied, InThread]], watched: Watched) -> None:
+@pytest.mark.parametrize("timeout_ms", [None, 1e9], ids=["as a row", "with a deadline"])
+def test_who_left_makes_room(
+    timeout_ms: float | None, busy: Callable[..., tuple[Tallied, InThread]], watched: Watched
+) -> None:
     """A caller who waited for a busy model and went away makes room for another."""
     server, first = busy(max_queued=2)
 
     async def ask() -> list[Any]:
-        tasks = await _in_turns(server, (1.0, 2.0))
+        tasks = await _in_turns(server, (1.0, 2.0), timeout_ms=timeout_ms)
         tasks[0].cancel()
         tasks.append(asyncio.ensure_future(server.apredict(row(3.0))))
         await asyncio.sleep(0)
