@@ -256,12 +256,14 @@ class BlockMonitor(Protocol):
     ) -> None:
         """The same as ``record_prediction`` of as many events, made together by one version.
 
-        All sequences have one item for each prediction, in the same order.
+        All sequences have one item for each prediction, in the same order. Any but the ids may be a NumPy array: it has
+        a length, items and slices, but ``if outputs:`` raises.
 
         Args:
             model_version: Id of the version.
             prediction_ids: Their ids.
-            inputs: What was asked. They belong to the caller: copy what is kept.
+            inputs: What was asked; inputs that are rows of numbers may come as one table ``(n, n_features)``. They
+                belong to the caller: copy what is kept.
             outputs: What was answered; likewise.
             processing_times_ms: Milliseconds.
             timestamp: Seconds since 1970-01-01 UTC, of all.

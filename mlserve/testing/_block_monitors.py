@@ -40,6 +40,20 @@ class BlockMonitorContract(MonitorContract):
         monitor.record_block("1", **columns, timestamp=now.timestamp(), confidences=confidences)
         assert self.metrics(monitor) == self.metrics(single)
 
+    @pytest.mark.parametrize("count", [3, 40])
+    def test_columns_may_be_arrays(self, monitor: Any, clock: ManualClock, count: int) -> None:
+        """Arrays, and a table of inputs, give the metrics that lists give, and belong to the caller afterwards."""
+        columns, timestamp = _columns(count), clock.now().timestamp()
+        confidences = [number / count for number in range(count)]
+        listed = self.new_monitor(clock)
+        listed.record_block("1", **columns, timestamp=timestamp, confidences=confidences)
+        arrays: Any = {name: np.array(column) for name, column in columns.items() if name != "prediction_ids"}
+        arrays["confidences"] = np.array(confidences)
+        monitor.record_block("1", columns["prediction_ids"], timestamp=timestamp, **arrays)
+        for array in arrays.values():
+            array[:] = 0
+        assert self.metrics(monitor) == self.metrics(listed)
+
     def test_a_block_of_nothing_is_nothing(self, monitor: Any, clock: ManualClock) -> None:
         """A block without predictions records nothing and is no error."""
         monitor.record_block("1", **_columns(0), timestamp=clock.now().timestamp())

@@ -946,6 +946,15 @@ class AlwaysSomething(Blocks):
         self._right.record_block(model_version, *columns, timestamp, **named)
 
 
+class KeepsArrays(Blocks):
+    def record_block(self, model_version, prediction_ids, inputs, outputs, *more, **named):
+        self._kept = lambda: self._right.record_block(model_version, prediction_ids, inputs, outputs, *more, **named)
+
+    def get_model_metrics(self, *asked):
+        self._kept()
+        return self._right.get_model_metrics(*asked)
+
+
 class OneVersion(Blocks):
     def record_block(self, model_version, *columns, **named):
         self._right.record_block("1", *columns, **named)
@@ -965,6 +974,7 @@ class _BlockContract(BlockMonitorContract):
         (OnlyTheFirst, "test_a_block_is_its_predictions", {"confidences": None}),
         (NoConfidences, "test_a_block_is_its_predictions", {"confidences": [0.5, None, 0.75, 1.0, None] * 8}),
         (CutsToTheShortest, "test_columns_of_other_lengths_are_refused", {"name": "inputs", "count": 2}),
+        (KeepsArrays, "test_columns_may_be_arrays", {"count": 40}),
         (AlwaysSomething, "test_a_block_of_nothing_is_nothing", {}),
         (OneVersion, "test_blocks_add_up", {}),
     ],
