@@ -49,7 +49,8 @@ class Dropped:
 class KeptInputs:
     """Inputs of requests; of those that came in a burst, the ones that were drawn.
 
-    Tens of thousands of them stay: as a table they take a third of the memory, and are taken in and let go together.
+    Tens of thousands of them stay: rows of ten numbers take a third of the memory in a table, and are taken in and let
+    go together.
 
     Attributes:
         count: Requests.

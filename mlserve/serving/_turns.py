@@ -90,16 +90,14 @@ class Turns:
         bunches = lane.bunches
         loop = self._running_loop()
         bunch = bunches.get(loop)
-        if bunch is not None:
-            pass
-        elif not self._is_worth_it(loaded):
-            return None
-        elif self._is_plain and loaded.checks_many:
+        if bunch is None:
+            if not self._is_worth_it(loaded):
+                return None
+            if not (self._is_plain and loaded.checks_many):
+                return self._enlist_alone(loaded, input, key, started)
             bunch = lane.new_bunch(loop, self._results.id_prefix)
             # In the context of this caller, who may turn out to be alone.
             loop.call_soon(self._see_to, lane, loop, bunch)
-        else:
-            return self._enlist_alone(loaded, input, key, started)
         rows = bunch.rows
         is_simple = len(bunches) == 1 and lane.rows is None
         waiting = len(rows) + len(lane.queue) if is_simple else lane.waiting()
