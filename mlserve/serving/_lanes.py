@@ -98,7 +98,9 @@ class Lane:
         Raises:
             OverloadedError: Too many are queued.
         """
-        if self.waiting() >= self._batching.max_queued and not self.purge():
+        # Where only threads ask, as quickly as can be: all of them do this, one at a time.
+        waiting = len(self.queue) if self.rows is None and not self.bunches else self.waiting()
+        if waiting >= self._batching.max_queued and not self.purge():
             raise self.refusal()
         self.queue.append(request)
 
