@@ -132,55 +132,38 @@ class RequestBuffer(LabelledMonitor, BlockMonitor, DeferringMonitor):
                 raise InvalidArgumentError(name, f"{len(values)} values", f"{count}, one for each prediction")
         for start in range(0, count, self._block):
             part = slice(start, start + self._block)
-            self._take_in(
-                model_version,
-                prediction_ids[part],
-                inputs[part],
-                outputs[part],
-                processing_times_ms[part],
-                timestamp,
-                *(None if column is None else column[part] for column in (confidences, arms, keys)),
-            )
+            columns = (None if column is None else column[part] for column in given)
+            self._take_in(model_version, timestamp, prediction_ids[part], *columns)
 
-    def _take_in(
-        self,
-        model_version: str,
-        ids: Sequence[str],
-        inputs: Sequence[Any],
-        outputs: Sequence[Any],
-        latencies: Sequence[float],
-        timestamp: float,
-        *others: Sequence[Any] | None,
-    ) -> None:
+    def _take_in(self, model_version: str, timestamp: float, ids: Sequence[str], *columns: Any) -> None:
         count = len(ids)
         if count >= COLUMNS_FROM:
             try:
-                columns = self._columns(model_version, ids, inputs, outputs, latencies, timestamp, *others)
+                together = self._together(model_version, timestamp, ids, *columns)
             except (TypeError, ValueError, OverflowError):
                 pass  # the row at fault is found, and counted, when they are folded one by one
             else:
                 self._rows_in_columns += count
-                self._buffer.extend((columns, None, None, None, None, None, None, None))
+                self._buffer.extend((together, None, None, None, None, None, None, None))
                 if self._rows_in_columns >= FOLD_EVERY or len(self._buffer) >= _FOLD_AT:
                     self._fold_unless_busy()
                 return
         nothing = [None] * count
-        confidences, arms, keys = (nothing if column is None else column for column in others)
-        for row in zip(ids, inputs, outputs, latencies, confidences, arms, keys, strict=True):
-            prediction_id, input, output, latency, confidence, arm, key = row
+        rows = zip(ids, *(nothing if column is None else column for column in columns), strict=True)
+        for prediction_id, input, output, latency, confidence, arm, key in rows:
             self.defer_prediction(prediction_id, model_version, input, output, latency, timestamp, confidence, arm, key)
 
-    def _columns(
+    def _together(
         self,
         model_version: str,
-        ids: Sequence[str],
-        inputs: Sequence[Any],
-        outputs: Sequence[Any],
-        latencies: Sequence[float],
         timestamp: float,
-        confidences: Sequence[float | None] | None = None,
-        arms: Sequence[str | None] | None = None,
-        keys: Sequence[str | None] | None = None,
+        ids: Sequence[str],
+        inputs: Any,
+        outputs: Any,
+        latencies: Any,
+        confidences: Any,
+        arms: Any,
+        keys: Any,
     ) -> RequestColumns:
         count = len(ids)
         nothing: Repeated[None] = Repeated(None, count)

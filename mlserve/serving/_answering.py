@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextvars
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from mlserve.serving._requests import Request, Told, told
 from mlserve.serving._results import Results
 from mlserve.serving._tables import NoTableError
 from mlserve.serving._validation import checked, translated
+
+if TYPE_CHECKING:
+    import asyncio
 
 SHORT_BYTES = 1024
 """Of a row that is copied whether or not a monitor keeps it."""
@@ -69,7 +72,9 @@ class BatchAnswers:
         if requests:
             self._results.succeeded_many(loaded, requests, answers)
 
-    def answer_rows(self, lane: Lane, bunch: Bunch, here: Any, most: int, all_told: list[Told]) -> None:
+    def answer_rows(
+        self, lane: Lane, bunch: Bunch, here: asyncio.AbstractEventLoop | None, most: int, all_told: list[Told]
+    ) -> None:
         """Answer at least one request, by as many calls of the model as they are batches.
 
         Args:
