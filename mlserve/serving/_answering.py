@@ -17,7 +17,7 @@ from mlserve.serving._loaded import AVERAGE_WEIGHT, LoadedVersion
 from mlserve.serving._requests import Request, Told, told
 from mlserve.serving._results import Results
 from mlserve.serving._tables import NoTableError
-from mlserve.serving._validation import checked, translated
+from mlserve.serving._validation import translated
 
 if TYPE_CHECKING:
     import asyncio
@@ -90,7 +90,7 @@ class BatchAnswers:
         if len(bunch) > 1:  # one alone is answered in its caller's context
             together = valid_together(loaded, columns.inputs) if bunch.together is None else bunch.together
         if together is None and len(bunch) <= most:
-            requests = bunch.requests(check)
+            requests = bunch.requests(Request.check)
             valid = [request for request in requests if request.error is None]
             if valid:
                 self.answer(lane, valid)
@@ -115,14 +115,14 @@ class BatchAnswers:
         if count:
             answered = columns if count == len(bunch) else columns.only(range(count))
             answers = Answers.joined(parts)
-            if bunch.loop is not here:
+            if bunch.loop is None or bunch.loop is not here:
                 answered, kept, answers = _still_there(answered, kept, answers)
             if len(answers):
                 all_told.append((answered.futures, self._recorded(loaded, answered, kept, answers)))
         if isinstance(failed, KeyboardInterrupt):
             raise failed  # meant for the thread that runs the batch
         if failed is not None:
-            requests = bunch.between(count, count + most).requests(check)
+            requests = bunch.between(count, count + most).requests(Request.check)
             self.answer_apart(lane, requests, failed)
             all_told.append(told(requests))
             if count + most < len(bunch):
@@ -147,7 +147,7 @@ class BatchAnswers:
         loaded = lane.loaded
         if not isinstance(exception, Exception):
             for request in requests:
-                interrupt(loaded, request, exception)
+                interrupt(request, exception)
             return
         if len(requests) > 1 and (loaded.adapter.is_pure or isinstance(exception, NoTableError)):
             middle = len(requests) // 2
@@ -190,22 +190,15 @@ def valid_together(loaded: LoadedVersion, inputs: Sequence[Any]) -> Any:
     return None if any(input is None for input in inputs) else list(inputs)
 
 
-def check(loaded: LoadedVersion, request: Request) -> None:
-    """Check what a request asks, for itself."""
-    try:
-        request.checked = checked(loaded.check, request.input)
-    except Exception as exception:
-        request.error, request.is_answered = translated(exception, loaded.id), True
-
-
 def _in_context(request: Request, call: Callable[[Any], Any], input: Any) -> Any:
     """Call in the caller's context, not in that of whoever runs the batch."""
     context = contextvars.Context() if request.context is None else request.context
     return context.run(call, input)
 
 
-def interrupt(loaded: LoadedVersion, request: Request, exception: BaseException | None = None) -> None:
+def interrupt(request: Request, exception: BaseException | None = None) -> None:
     """Fail a request whose batch was left by an exception that is no error: its caller must not wait for ever."""
-    if not request.is_answered:
+    loaded = request.loaded
+    if not request.is_answered and loaded is not None:
         by = "" if exception is None else f" by {described(exception)}"
         request.error, request.is_answered = translated(RuntimeError(f"the batch was interrupted{by}"), loaded.id), True

@@ -59,6 +59,7 @@ class Batches:
         self.batching = batching
         self.inline_below_ms = inline_below_ms
         self._monotonic = monotonic
+        self._results = results
         self._sweep = sweep
         self.threads = BatchThreads(monotonic, self.run)
         self.answers = BatchAnswers(monotonic, results)
@@ -74,7 +75,7 @@ class Batches:
         if loaded.lane is None:
             with self._lock:
                 if loaded.lane is None:  # pragma: no branch  # another thread may have been faster
-                    loaded.lane = Lane(loaded, self.batching)
+                    loaded.lane = Lane(loaded, self.batching, self._results.id_prefix)
         return loaded.lane  # type: ignore[no-any-return]  # the slot holds any batcher's lane
 
     def weigh(self, request: Request) -> None:
@@ -134,7 +135,7 @@ class Batches:
                 loops = {request.loop for request in taken}
                 if not is_over:
                     for request in taken:
-                        interrupt(loaded, request)
+                        interrupt(request)
             turned = None
             if loop is None and lane.batch_ms and len(loops) == 1 and None not in loops:
                 lane.rest_seconds = TURN_SHARE * lane.batch_ms / 1000.0

@@ -8,11 +8,10 @@ handed to nobody, and a batch waits for no more requests than are there, unless 
 from __future__ import annotations
 
 import contextvars
-import threading
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, final
 
 from mlserve.serving._batches import Batches
 from mlserve.serving._lanes import Lane
@@ -20,6 +19,10 @@ from mlserve.serving._loaded import LoadedVersion
 from mlserve.serving._requests import Request, too_late
 from mlserve.serving._results import Results
 from mlserve.serving._turns import Turns
+from mlserve.serving._waiters import Waiter
+
+if TYPE_CHECKING:
+    from mlserve.records import ServingResult
 
 PASS_BELOW_MS = 0.02
 """A model whose single call takes less is called directly: to hand a request to another thread or task and its answer
@@ -55,12 +58,35 @@ class Batcher:
         self.batches = batches
         self._batching = batches.batching
         self._monotonic = monotonic
+        self._is_plain = not self._batching.max_wait_ms and self._batching.weight is None
         self.turns = Turns(batches, monotonic, results, self.is_worth_it)
 
     def is_worth_it(self, loaded: LoadedVersion) -> bool:
         """Whether a version's requests are better queued than answered one by one, as far as was measured."""
         average = loaded.average_ms
         return loaded.adapter.call_many is not None and (average is None or average > PASS_BELOW_MS)
+
+    def ask(
+        self, loaded: LoadedVersion, input: Any, key: str | None, started: float, number: int
+    ) -> ServingResult[Any] | Request | None:
+        """Answer what a thread asks that may wait, where nothing but a batch stands before it, and others are about.
+
+        Inputs are checked with the batch, all together.
+
+        Returns:
+            The result, or the request where that was answered alone or failed; None where nothing is queued, as there
+            may be nobody to share a batch with.
+
+        Raises:
+            OverloadedError: Too many are queued.
+        """
+        lane = loaded.lane
+        if lane is None or lane.last_size <= 1 or not self._pays(loaded) or not (self._is_plain and loaded.checks_many):
+            return None
+        waiter = Waiter()
+        lane.put_caller((input, number, started, key, waiter, contextvars.copy_context()))
+        outcome: ServingResult[Any] | Request = self._outcome(lane, waiter)
+        return outcome
 
     def call(self, loaded: LoadedVersion, request: Request) -> Any:
         """Answer a checked request on a thread that may wait. Its ``result`` is made, where others came with it.
@@ -74,36 +100,57 @@ class Batcher:
         batches.weigh(request)
         may_lead = request.deadline is None and not self._batching.max_wait_ms
         if may_lead:
-            single_ms = loaded.average_ms
-            pays = single_ms is None or (len(loaded.leases) - 1) * single_ms > HAND_OVER_MS
+            pays = self._pays(loaded)
             has_permit = (lane.is_quiet or not pays) and lane.permit.acquire(blocking=False)
             if has_permit or not (pays or loaded.gate):
                 return self._answer_alone(lane, request, has_permit)
         request.queued_at = self._monotonic()
         request.context = contextvars.copy_context()
-        done = request.done = threading.Lock()
-        done.acquire()
+        waiter = request.future = Waiter(is_patient=request.deadline is None)
         lane.put(request)
+        self._outcome(lane, waiter, None if may_lead else request)
+        return request.outcome()
+
+    def _pays(self, loaded: LoadedVersion) -> bool:
+        """Whether it spares more to share a batch with the others who are about than it costs to wait for them."""
+        single_ms = loaded.average_ms
+        return single_ms is None or (len(loaded.leases) - 1) * single_ms > HAND_OVER_MS
+
+    def _outcome(self, lane: Lane, waiter: Waiter, request: Request | None = None) -> Any:
+        """Wait for what a queued caller is told, and run batches meanwhile when it is its turn.
+
+        Args:
+            lane: The queue.
+            waiter: What the caller waits on.
+            request: What was queued, where its caller may not run the next batch at once.
+
+        Raises:
+            DeadlineExceededError: It is too late.
+        """
+        permit = lane.permit
+        deadline = None if request is None else request.deadline
         try:
-            if not may_lead:
-                batches.threads.wake(lane)
-            elif lane.permit.acquire(blocking=False):
+            if request is not None:
+                self.batches.threads.wake(lane)
+            elif permit.acquire(blocking=False):
                 self._lead(lane)
             # Else whoever has the permit looks after the queue when the batch ends.
-            while not request.is_over:
-                seconds = -1.0 if request.deadline is None else max(0.0, request.deadline - self._monotonic())
-                if not done.acquire(timeout=seconds):
+            while waiter.outcome is None:
+                if deadline is None:
+                    waiter.wait()
+                elif not waiter.wait(timeout=max(0.0, deadline - self._monotonic())) and waiter.outcome is None:
+                    assert request is not None  # it has the deadline
                     raise too_late(request)
                 # It was let go on to run the next batch, unless somebody else does.
-                if not request.is_over and lane.permit.acquire(blocking=False):
+                if waiter.outcome is None and permit.acquire(blocking=False):
                     self._lead(lane)
         except BaseException:
-            request.is_abandoned = True
-            batches.go_on(loaded)  # it may have been its turn to see to the others
+            waiter.cancel()
+            self.batches.go_on(lane.loaded)  # it may have been its turn to see to the others
             raise
         finally:
-            request.pass_on()
-        return request.outcome()
+            waiter.pass_on()
+        return waiter.outcome
 
     def _answer_alone(self, lane: Lane, request: Request, has_permit: bool) -> Any:
         """Answer on the caller's own thread, where nobody else is about, or too few to wait for each other.

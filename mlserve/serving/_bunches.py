@@ -1,4 +1,4 @@
-"""What the coroutines of one event loop ask within one turn of it: a request is a row of a list."""
+"""What the coroutines of one event loop ask within one turn of it, or threads: a request is a row of a list."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ import numpy as np
 
 from mlserve.serving._loaded import LoadedVersion
 from mlserve.serving._requests import Request
+from mlserve.serving._waiters import Waiter
 
 if TYPE_CHECKING:
     import asyncio
 
-Row = tuple[Any, int, float, "str | None", "asyncio.Future[Any]", "contextvars.Context | None"]
+Row = tuple[Any, int, float, "str | None", "asyncio.Future[Any] | Waiter", "contextvars.Context | None"]
 """The input as it came, the number of the prediction, when it came in monotonic seconds, what the caller gave to be
-routed by or None, what is done when the caller may go on, and the context of a caller who asked alone, else None."""
+routed by or None, what the caller waits on, and the context of a caller who may be answered alone, else None."""
 
 JOINED_BYTES = 1 << 20
 """Of a table that is joined to another. A larger one is made anew when it is needed: copies cost more."""
@@ -30,7 +31,7 @@ class BunchColumns(NamedTuple):
     ids: Sequence[str]
     started: Sequence[float]
     keys: Sequence[str | None]
-    futures: Sequence[asyncio.Future[Any]]
+    futures: Sequence[asyncio.Future[Any] | Waiter]
 
     def only(self, places: Sequence[int]) -> BunchColumns:
         """Some of the requests."""
@@ -40,34 +41,39 @@ class BunchColumns(NamedTuple):
 
 @final
 class Bunch:
-    """Requests of one event loop, of which each is no more than a row.
+    """Requests of one event loop, or of threads, of which each is no more than a row.
 
-    *Thread safety*: none; its event loop's thread has it, and then whoever takes it out of the queue.
+    *Thread safety*: none of an event loop's: its thread has it, and then whoever takes it out of the queue. To one of
+    threads any thread may append a row while another, one at a time, takes out the oldest.
 
     Args:
         loaded: The version that is asked.
-        loop: The event loop.
+        loop: The event loop, or None.
         id_prefix: Begins the ids of the predictions.
         rows: The requests.
 
     Attributes:
         loaded: The version that is asked.
-        loop: The event loop.
+        loop: The event loop, or None.
         rows: The requests.
-        new_future: Makes a future of the loop.
+        new_future: Makes what a caller waits on.
         together: What the model is given for all of them, once they were found valid; else None.
     """
 
     __slots__ = ("_id_prefix", "loaded", "loop", "new_future", "rows", "together")
 
     def __init__(
-        self, loaded: LoadedVersion, loop: asyncio.AbstractEventLoop, id_prefix: str, rows: list[Row] | None = None
+        self,
+        loaded: LoadedVersion,
+        loop: asyncio.AbstractEventLoop | None,
+        id_prefix: str,
+        rows: list[Row] | None = None,
     ) -> None:
         self.loaded = loaded
         self.loop = loop
         self._id_prefix = id_prefix
         self.rows: list[Row] = [] if rows is None else rows
-        self.new_future: Callable[[], asyncio.Future[Any]] = loop.create_future
+        self.new_future: Callable[[], Any] = Waiter if loop is None else loop.create_future
         self.together: Any = None
 
     def __len__(self) -> int:
@@ -83,7 +89,7 @@ class Bunch:
         rows = self.rows
         first = rows[:size]
         taken = self._with([row for row in first if not row[4].cancelled()])
-        del rows[:size]
+        del rows[: len(first)]
         together = self.together
         if together is not None:
             taken.together = together[:size] if len(taken) == len(first) else None
@@ -113,7 +119,7 @@ class Bunch:
     def purge(self) -> bool:
         """Take out those whose callers went away; tells whether there were any."""
         count = len(self.rows)
-        self.rows[:] = self.take(count).rows
+        self.rows[:0] = self.take(count).rows
         return len(self.rows) < count
 
     def columns(self) -> BunchColumns:
@@ -122,14 +128,14 @@ class Bunch:
         prefix = self._id_prefix
         return BunchColumns(inputs, [f"{prefix}{number}" for number in numbers], started, keys, futures)
 
-    def requests(self, with_each: Callable[[LoadedVersion, Request], None]) -> list[Request]:
+    def requests(self, with_each: Callable[[Request], None]) -> list[Request]:
         """The same as requests, with each of which something is done."""
         found: list[Request] = []
         for input, number, started, key, future, context in self.rows:
             request = Request(input, f"{self._id_prefix}{number}", started)
             request.loaded, request.key, request.future, request.loop = self.loaded, key, future, self.loop
             request.context = context
-            with_each(self.loaded, request)
+            with_each(request)
             found.append(request)
         return found
 

@@ -65,15 +65,15 @@ class GuardedPath:
         version: ModelVersion | str | None,
         key: str | None,
         timeout_ms: float | None,
-        prediction_id: str | None = None,
     ) -> ServingResult[Any]:
-        """As ``ModelServer.predict``; a request that was counted already brings its id."""
+        """As ``ModelServer.predict``."""
         batcher = self.express_batcher
         if batcher is not None and version is None and timeout_ms is None:
-            loaded = self.guards.current()
+            started = self._monotonic()
+            loaded = self.guards.current(started)
             if loaded is not None and batcher.is_worth_it(loaded):
-                return self._express(batcher, input, loaded, key, prediction_id)
-        request = self._request(input, version, key, timeout_ms, prediction_id)
+                return self._express(batcher, input, loaded, key, started)
+        request = self._request(input, version, key, timeout_ms)
         try:
             self.guards.admit(request)
         except Exception as error:
@@ -112,21 +112,25 @@ class GuardedPath:
             self.guards.let_go(request)
 
     def _express(
-        self, batcher: Batcher, input: Any, loaded: LoadedVersion, key: str | None, prediction_id: str | None
+        self, batcher: Batcher, input: Any, loaded: LoadedVersion, key: str | None, started: float
     ) -> ServingResult[Any]:
         """The way of a request that nothing but a batch stands before."""
-        request = self._request(input, None, key, None, prediction_id)
-        request.loaded = loaded
+        results = self._results
+        number = results.accepted.next()
         leases = loaded.leases
-        leases.append(request.prediction_id)
+        leases.append("batched")
         try:
-            try:
+            found = batcher.ask(loaded, input, key, started, number)
+            if found is None:
+                request = Request(input, results.id_of(number), started)
+                request.loaded, request.key = loaded, key
                 request.checked = checked(loaded.check, input)
                 return self._succeeded(request, batcher.call(loaded, request))
-            except Exception as error:
-                return self.failed(request, error)
+            return found if type(found) is ServingResult else self.settled(found)
+        except Exception as error:
+            return results.fail(error, loaded, input, started, results.id_of(number), key)
         except BaseException:
-            self._results.cancelled.next()
+            results.cancelled.next()
             raise
         finally:
             leases.pop()
@@ -145,11 +149,10 @@ class GuardedPath:
         version: ModelVersion | str | None,
         key: str | None,
         timeout_ms: float | None,
-        prediction_id: str | None = None,
     ) -> Request:
         started = self._monotonic()
         deadline = self.guards.deadline(started, timeout_ms)  # before it counts, since it may refuse
-        request = Request(input, self._results.new_id() if prediction_id is None else prediction_id, started)
+        request = Request(input, self._results.new_id(), started)
         request.version, request.key, request.deadline = version, key, deadline
         return request
 

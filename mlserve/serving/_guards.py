@@ -203,9 +203,9 @@ class Guards:
             holds.pop()
             self.sweep_if_evicting(loaded)
 
-    def current(self) -> LoadedVersion | None:
+    def current(self, now: float) -> LoadedVersion | None:
         """The version that answers when none is named, where that need not be asked."""
-        return self._cache.fresh(self._monotonic())
+        return self._cache.fresh(now)
 
     def found(self, request: Request, acquire: Callable[[Any], LoadedVersion]) -> LoadedVersion:
         """The version a request goes to, loaded."""
@@ -215,7 +215,7 @@ class Guards:
                 return self.in_time(request, lambda: acquire(routed))
             except VersionNotFoundError as error:
                 self._routes.passed_over(request, error)  # type: ignore[union-attr]  # it chose
-        current = self.current() if request.version is None else None
+        current = self.current(self._monotonic()) if request.version is None else None
         return current if current is not None else self.in_time(request, lambda: acquire(request.version))
 
     def in_time(self, request: Request, call: Callable[[], T], loaded: LoadedVersion | None = None) -> T:
@@ -339,7 +339,7 @@ class Guards:
                 return await self._ain_time(request, lambda: acquire(routed))
             except VersionNotFoundError as error:
                 self._routes.passed_over(request, error)  # type: ignore[union-attr]  # it chose
-        current = self.current() if request.version is None else None
+        current = self.current(self._monotonic()) if request.version is None else None
         return current if current is not None else await self._ain_time(request, lambda: acquire(request.version))
 
     async def _ain_time(self, request: Request, call: Callable[[], T], loaded: LoadedVersion | None = None) -> T:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
+import operator
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, final
 
 from mlserve.errors import OverloadedError
-from mlserve.serving._bunches import Bunch
+from mlserve.serving._bunches import Bunch, Row
 from mlserve.serving._loaded import LoadedVersion
 from mlserve.serving._options import Batching
 from mlserve.serving._requests import Request, complete, too_late
+from mlserve.serving._waiters import Waiter
 
 if TYPE_CHECKING:
     import asyncio
@@ -26,10 +29,12 @@ class Lane:
     Args:
         loaded: The version.
         batching: The sizes.
+        id_prefix: Begins the ids of the predictions.
     """
 
-    def __init__(self, loaded: LoadedVersion, batching: Batching) -> None:
+    def __init__(self, loaded: LoadedVersion, batching: Batching, id_prefix: str) -> None:
         self.loaded = loaded
+        self._id_prefix = id_prefix
         self.permit: threading.Semaphore | threading.Lock = loaded.gate if loaded.gate is not None else threading.Lock()
         """Taken for a batch. Where calls at once are limited it is the turn that every call takes."""
         self.is_busy: Callable[[], bool] = getattr(self.permit, "locked", _unknown)
@@ -48,7 +53,9 @@ class Lane:
         callers of the loop have had their turn."""
         self._batching = batching
         self.queue: deque[Request] = deque()
-        """Who waits on a thread, or in some way that a row does not tell."""
+        """Who waits in some way that a row does not tell."""
+        self.callers = Bunch(loaded, None, id_prefix)
+        """Who waits on a thread; what they ask was not checked yet."""
         self.rows: Bunch | None = None
         """Coroutines of one event loop whose inputs were found valid."""
         # Around the rows and the taking of a batch: with several permits there may be several takers.
@@ -56,7 +63,7 @@ class Lane:
 
     def __len__(self) -> int:
         rows = self.rows
-        return len(self.queue) + (0 if rows is None else len(rows))
+        return len(self.queue) + len(self.callers.rows) + (0 if rows is None else len(rows))
 
     def waiting(self) -> int:
         """Requests that wait for the version, in the queue and with event loops."""
@@ -78,18 +85,18 @@ class Lane:
         longest = max(self.loaded.average_ms or 0.0, self.batch_ms or 0.0)
         return max(1, int(ms / longest)) if longest else 1
 
-    def leader(self) -> Request | None:
-        """The oldest request whose caller may run a batch, as it waits on a thread for as long as it takes."""
-        for request in list(self.queue):
-            if request.done is not None and request.deadline is None and not request.is_abandoned:
-                return request
+    def leader(self) -> Waiter | None:
+        """Somebody who may run a batch, as it waits on a thread for as long as it takes."""
+        waiting = [row[4] for row in list(self.callers.rows)] + [request.future for request in list(self.queue)]
+        for waiter in waiting:
+            if isinstance(waiter, Waiter) and waiter.is_patient and not waiter.cancelled():
+                return waiter
         return None
 
     def only_loop(self) -> asyncio.AbstractEventLoop | None:
         """The event loop of all who wait, where they have one and the same: it may be busy, or end with its callers."""
-        loops, rows = {request.loop for request in list(self.queue)}, self.rows
-        if rows is not None:
-            loops.add(rows.loop)
+        loops = {request.loop for request in list(self.queue)}
+        loops |= {bunch.loop for bunch in (self.rows, self.callers) if bunch is not None and len(bunch)}
         return loops.pop() if len(loops) == 1 else None
 
     def put(self, request: Request) -> None:
@@ -98,11 +105,29 @@ class Lane:
         Raises:
             OverloadedError: Too many are queued.
         """
+        self.make_room()
+        self.queue.append(request)
+
+    def put_caller(self, row: Row) -> None:
+        """Queue what a caller on a thread asks.
+
+        Raises:
+            OverloadedError: Too many are queued.
+        """
+        self.make_room()
+        self.callers.rows.append(row)
+
+    def make_room(self) -> None:
+        """See that one more may be queued: those who went away make room.
+
+        Raises:
+            OverloadedError: Too many are queued.
+        """
         # Where only threads ask, as quickly as can be: all of them do this, one at a time.
-        waiting = len(self.queue) if self.rows is None and not self.bunches else self.waiting()
+        is_simple = self.rows is None and not self.bunches
+        waiting = len(self.queue) + len(self.callers.rows) if is_simple else self.waiting()
         if waiting >= self._batching.max_queued and not self.purge():
             raise self.refusal()
-        self.queue.append(request)
 
     def put_all(self, requests: Sequence[Request]) -> None:
         """Queue requests that were queued elsewhere, whatever their number."""
@@ -126,12 +151,12 @@ class Lane:
             version_id=self.loaded.id,
         )
 
-    def new_bunch(self, loop: asyncio.AbstractEventLoop, id_prefix: str) -> Bunch:
+    def new_bunch(self, loop: asyncio.AbstractEventLoop) -> Bunch:
         """An empty bunch for an event loop that has none, in place of those of closed ones."""
         for other in list(self.bunches):
             if other.is_closed():
                 self.bunches.pop(other, None)
-        bunch = self.bunches[loop] = Bunch(self.loaded, loop, id_prefix)
+        bunch = self.bunches[loop] = Bunch(self.loaded, loop, self._id_prefix)
         return bunch
 
     def purge(self) -> bool:
@@ -140,52 +165,44 @@ class Lane:
             gone = [request for request in list(self.queue) if request.is_gone]
             for request in gone:
                 self.queue.remove(request)
-            has_left = self.rows is not None and self.rows.purge()
-        return bool(gone) or has_left
+            has_left = [bunch.purge() for bunch in (self.rows, self.callers) if bunch is not None]
+        return bool(gone) or any(has_left)
 
     def take(self, now: float) -> list[Request] | Bunch:
         """The next batch: the oldest requests that fit, less those nobody waits for any more."""
         queue, size = self.queue, self._batching.max_batch_size
         with self._taking:
-            rows = self.rows
-            if self._batching.weight is not None:
-                taken = self._fitting(size)
-            elif rows is None:
-                taken = [queue.popleft() for _ in range(min(size, len(queue)))]
-            elif not queue:
-                return self._taken_rows(rows, size)
-            else:
-                taken = self._of_both(rows, size)
-        odd = [
-            request
-            for request in taken
-            if request.deadline is not None
-            or request.is_abandoned
-            or (request.future is not None and request.future.cancelled())  # is_gone, without its call
-        ]
-        if not odd:
-            return taken
-        late = [request for request in odd if request.deadline is not None and now >= request.deadline]
-        for request in late:
-            request.error = too_late(request)
-        complete([request for request in late if not request.is_gone])
+            if not queue and self.rows is None:
+                return self.callers.take(size)
+            if not queue and not len(self.callers):
+                return self._taken_rows(size)
+            taken = self._mixed(size) if self._batching.weight is None else self._fitting(size)
+        for request in taken:
+            if request.deadline is not None and now >= request.deadline:
+                request.error = too_late(request)
+        complete([request for request in taken if request.error is not None and not request.is_gone])
         return [request for request in taken if request.error is None and not request.is_gone]
 
-    def _taken_rows(self, rows: Bunch, size: int) -> Bunch:
+    def _taken_rows(self, size: int) -> Bunch:
+        rows = self.rows
+        assert rows is not None  # whoever asks has looked
         taken = rows.take(size)
         if not len(rows):
             self.rows = None
         return taken
 
-    def _of_both(self, rows: Bunch, size: int) -> list[Request]:
-        """First of those among whom the oldest is, who wait as rows or do not, and of the others as many as fit."""
-        queue = self.queue
-        if rows.started < queue[0].started:
-            taken = self._taken_rows(rows, size).requests(_as_it_came)
-            return taken + [queue.popleft() for _ in range(min(size - len(taken), len(queue)))]
-        taken = [queue.popleft() for _ in range(min(size, len(queue)))]
-        if len(taken) < size:
-            taken += self._taken_rows(rows, size - len(taken)).requests(_as_it_came)
+    def _mixed(self, size: int) -> list[Request]:
+        """First of those among whom the oldest is, of each kind of waiting, and of the others as many as fit."""
+        queue, rows, callers = self.queue, self.rows, self.callers
+        kinds: list[tuple[float, Callable[[int], list[Request]]]] = [
+            (callers.started, lambda room: callers.take(room).requests(Request.check)),
+            (queue[0].started if queue else math.inf, lambda room: _popped(queue, room)),
+        ]
+        if rows is not None:
+            kinds.append((rows.started, lambda room: self._taken_rows(room).requests(_as_it_came)))
+        taken: list[Request] = []
+        for _, take in sorted(kinds, key=operator.itemgetter(0)):
+            taken += take(size - len(taken))
         return taken
 
     def _fitting(self, room: int) -> list[Request]:
@@ -213,5 +230,9 @@ def _unknown() -> bool:
     return False
 
 
-def _as_it_came(_: LoadedVersion, request: Request) -> None:
+def _as_it_came(request: Request) -> None:
     request.checked = request.input
+
+
+def _popped(queue: deque[Request], count: int) -> list[Request]:
+    return [queue.popleft() for _ in range(min(count, len(queue)))]

@@ -28,15 +28,6 @@ class NeverChanges:
     generation = 0
 
 
-class _NeverTheSame:
-    """Has a generation that equals none."""
-
-    generation = float("nan")
-
-
-NEVER_THE_SAME = _NeverTheSame()
-
-
 @attrs.frozen(eq=False, repr=False)
 class _WorkedOut:
     """The generation of a repository that works it out: one that cannot be read now equals no other."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextvars
-import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mlserve.errors import DeadlineExceededError
 from mlserve.records import ModelVersion, ServingResult
 from mlserve.serving._loaded import LoadedVersion
+from mlserve.serving._validation import checked, translated
+from mlserve.serving._waiters import Waiter, wake
 
 if TYPE_CHECKING:
     import asyncio
@@ -36,14 +37,10 @@ class Request:
         value: The answer of a batch, as the model gave it.
         error: What went wrong instead.
         is_answered: Whether a batch has answered it, or failed it.
-        is_abandoned: Whether its caller went away.
         result: What it came to, where that was made together with others'.
         context: The caller's, in which the model answers this request where it answers it alone; None for nobody's.
-        is_over: Whether a caller that waits on a thread has its answer.
-        done: Released when a caller that waits on a thread may go on.
-        follower: The request whose caller this one's lets go on when it does itself.
-        future: Done when a caller that awaits may go on: with the result where that is made, else with the request.
-        loop: Whose future it is.
+        future: What its caller waits on in a queue: is told the result where that is made, else the request.
+        loop: Whose future it is; None for a caller that waits on a thread.
         home: Where coroutines run for a caller who awaits many answers.
     """
 
@@ -59,13 +56,9 @@ class Request:
     value: Any = None
     error: Exception | None = None
     is_answered = False
-    is_abandoned = False
     result: ServingResult[Any] | None = None
     context: contextvars.Context | None = None
-    is_over = False
-    done: threading.Lock | None = None
-    follower: Request | None = None
-    future: asyncio.Future[Any] | None = None
+    future: asyncio.Future[Any] | Waiter | None = None
     loop: asyncio.AbstractEventLoop | None = None
     home: Home | None = None
 
@@ -84,30 +77,19 @@ class Request:
     def is_gone(self) -> bool:
         """Whether nobody waits for it any more."""
         future = self.future
-        return self.is_abandoned or (future is not None and future.cancelled())
+        return future is not None and future.cancelled()
 
-    def pass_on(self) -> None:
-        """Let the caller go on who waits for this one."""
-        follower, self.follower = self.follower, None
-        if follower is not None:
-            follower.let_go_on()
-
-    def let_go_on(self) -> None:
-        """Let a caller go on that waits on a thread: to its answer, or to run the next batch."""
-        assert self.done is not None  # it waits on a thread
+    def check(self) -> None:
+        """Check what is asked, for itself."""
+        assert self.loaded is not None  # it is found before
         try:
-            self.done.release()
-        except RuntimeError:
-            return  # it was let go on already, and will see for what
+            self.checked = checked(self.loaded.check, self.input)
+        except Exception as exception:
+            self.error, self.is_answered = translated(exception, self.loaded.id), True
 
 
-AT_ONCE = 4
-"""Waiting threads that a batch wakes itself; each wakes another. All at once they would only fight for the interpreter,
-which one of them can have at a time."""
-
-
-Told = tuple["Sequence[asyncio.Future[Any]]", Sequence[Any]]
-"""Futures, and what each is done with."""
+Told = tuple["Sequence[Any]", Sequence[Any]]
+"""What callers of one kind wait on, futures of one event loop or waiters, and what each is told."""
 
 
 def complete(
@@ -115,29 +97,22 @@ def complete(
     here: asyncio.AbstractEventLoop | None = None,
     turned: Callable[[], None] | None = None,
 ) -> None:
-    """Let callers go on: threads a few at once, coroutines by one call for each event loop.
+    """Let callers go on: those on threads, and coroutines by one call for each event loop.
 
     Args:
         requests: Whose callers.
         here: The event loop that runs this, or None on a thread.
         turned: See ``tell``.
     """
-    awaited: dict[Any, list[Request]] = {}
-    waiting: list[Request] = []
+    of_loops: dict[Any, list[Request]] = {}
     for request in requests:
-        loop = request.loop
-        if loop is None:
-            waiting.append(request)
-        else:
-            awaited.setdefault(loop, []).append(request)
-    for loop, asked in awaited.items():
+        of_loops.setdefault(request.loop, []).append(request)
+    for loop, asked in of_loops.items():
         tell([told(asked)], loop, here, turned)
-    if waiting:
-        _wake(waiting)
 
 
 def told(requests: Sequence[Request]) -> Told:
-    """What the awaiting callers of requests that are over are told."""
+    """What the callers of queued requests that are over are told."""
     futures: list[Any] = []
     for request in requests:
         futures.append(request.future)
@@ -147,19 +122,23 @@ def told(requests: Sequence[Request]) -> Told:
 
 def tell(
     all_told: Sequence[Told],
-    loop: asyncio.AbstractEventLoop,
+    loop: asyncio.AbstractEventLoop | None,
     here: asyncio.AbstractEventLoop | None,
     turned: Callable[[], None] | None = None,
 ) -> None:
-    """Let coroutines go on.
+    """Let callers go on.
 
     Args:
         all_told: What they are told.
-        loop: Their event loop; nothing happens if it was closed, and its callers with it.
+        loop: Their event loop, None for threads; nothing happens if it was closed, and its callers with it.
         here: The event loop that runs this, or None on a thread.
         turned: Called on their loop, where it is another, when its callers have had their turn and what they asked next
             is queued.
     """
+    if loop is None:
+        for waiters, outcomes in all_told:
+            wake(waiters, outcomes)
+        return
     if loop is here:
         _hand_out(all_told)
         return
@@ -185,19 +164,6 @@ def _hand_out(
     if turned is not None and loop is not None:
         # The callers go on in the next turn, and what they ask is seen to in the one after it.
         loop.call_soon(loop.call_soon, turned)
-
-
-def _wake(waiting: Sequence[Request]) -> None:
-    # One with a deadline may be gone before its turn to wake others comes.
-    lined_up = [request for request in waiting if request.deadline is None]
-    for request, follower in zip(lined_up, lined_up[AT_ONCE:], strict=False):
-        request.follower = follower
-    for request in waiting:
-        request.is_over = True
-        if request.is_abandoned:
-            request.pass_on()
-    for request in lined_up[:AT_ONCE] + [request for request in waiting if request.deadline is not None]:
-        request.let_go_on()
 
 
 def too_late(request: Request) -> DeadlineExceededError:

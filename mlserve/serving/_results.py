@@ -67,7 +67,11 @@ class Results:
 
     def new_id(self) -> str:
         """The id of a request, which is counted as accepted."""
-        return f"{self.id_prefix}{self.accepted.next()}"
+        return self.id_of(self.accepted.next())
+
+    def id_of(self, number: int) -> str:
+        """The id of the request that was counted as this one."""
+        return f"{self.id_prefix}{number}"
 
     def succeeded(
         self,

@@ -19,7 +19,7 @@ from mlserve.serving._assembly import assembled
 from mlserve.serving._health import closed_health
 from mlserve.serving._loaded import LoadedVersion
 from mlserve.serving._loops import to_thread
-from mlserve.serving._names import NEVER_THE_SAME, known_id
+from mlserve.serving._names import known_id
 from mlserve.serving._policy import CachePolicy, HealthPolicy, Limits
 from mlserve.serving._validation import no_input
 
@@ -128,8 +128,7 @@ class ModelServer(PredictionService[TIn, TOut], Generic[TModel, TIn, TOut]):
         self._record = parts.recorder.prediction
         self._results = parts.results
         self._guarded, self._is_guarded = parts.guarded, parts.is_guarded
-        # Where guards stand before every request, the short path is never open.
-        self._observed = NEVER_THE_SAME if self._is_guarded else parts.cache.observed
+        self._observed = parts.cache.observed
         express = parts.guarded.express_batcher if parts.is_guarded else None
         self._enlist = None if express is None else express.turns.enlist
         self._closed = False
@@ -164,7 +163,7 @@ class ModelServer(PredictionService[TIn, TOut], Generic[TModel, TIn, TOut]):
         Returns:
             The answer, or why there is none. Never raises but for a ``timeout_ms`` that is no number.
         """
-        if timeout_ms is not None:
+        if self._is_guarded or timeout_ms is not None:
             return self._guarded.predict(input, version, key, timeout_ms)
         started = self._monotonic()
         prediction_id = f"{self._id_prefix}{self._next_number()}"
@@ -176,8 +175,6 @@ class ModelServer(PredictionService[TIn, TOut], Generic[TModel, TIn, TOut]):
             and started < current.expires
         ):
             loaded = current.loaded
-        elif self._is_guarded:
-            return self._guarded.predict(input, version, key, None, prediction_id)
         else:
             arriving = self._arriving
             arriving.append(prediction_id)

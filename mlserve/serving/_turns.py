@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, final
 
 from mlserve.records import ServingResult
-from mlserve.serving._answering import check, interrupt, valid_together
+from mlserve.serving._answering import interrupt, valid_together
 from mlserve.serving._batches import Batches
 from mlserve.serving._bunches import Bunch
 from mlserve.serving._lanes import Lane
@@ -66,10 +66,9 @@ class Turns:
             else:
                 await self._wait_for(future, max(0.0, request.deadline - self._monotonic()))
         except TimeoutError:
-            request.is_abandoned = True
             raise too_late(request) from None
         except BaseException:
-            request.is_abandoned = True
+            future.cancel()  # not yet, where the coroutine was closed
             raise
         return request.outcome()
 
@@ -95,12 +94,12 @@ class Turns:
                 return None
             if not (self._is_plain and loaded.checks_many):
                 return self._enlist_alone(loaded, input, key, started)
-            bunch = lane.new_bunch(loop, self._results.id_prefix)
+            bunch = lane.new_bunch(loop)
             # In the context of this caller, who may turn out to be alone.
             loop.call_soon(self._see_to, lane, loop, bunch)
         rows = bunch.rows
         is_simple = len(bunches) == 1 and lane.rows is None
-        waiting = len(rows) + len(lane.queue) if is_simple else lane.waiting()
+        waiting = len(rows) + len(lane.queue) + len(lane.callers.rows) if is_simple else lane.waiting()
         # Those who went away make room.
         if waiting >= self._max_queued and not (bunch.purge() or lane.purge()):
             return _given(self._request(loaded, input, key, started, lane.refusal()))
@@ -154,7 +153,7 @@ class Turns:
         if bunch.together is not None:
             lane.put_rows(bunch)
             return
-        requests = bunch.requests(check)
+        requests = bunch.requests(Request.check)
         complete([request for request in requests if request.error is not None], loop)
         lane.put_all([request for request in requests if request.error is None])
 
