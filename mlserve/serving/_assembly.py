@@ -25,6 +25,7 @@ from mlserve.serving._results import Results
 
 if TYPE_CHECKING:
     from mlserve.serving._batching import Batcher
+    from mlserve.serving._express import ExpressPath
     from mlserve.serving._fallbacks import Fallback
     from mlserve.serving._guarded import GuardedPath
     from mlserve.serving._many import ManyPath
@@ -45,6 +46,7 @@ class Parts:
         results: What requests came to.
         batcher: Batches requests, or None.
         guarded: The path through limits, deadlines, batches, breakers and fallbacks.
+        express: The path through nothing but batches, or None.
         is_guarded: Whether every request goes that way.
         many: The path of many inputs at once.
         health: Makes the checks.
@@ -57,6 +59,7 @@ class Parts:
     results: Results
     batcher: Batcher | None
     guarded: GuardedPath
+    express: ExpressPath | None
     is_guarded: bool
     many: ManyPath
     health: HealthExaminer
@@ -158,9 +161,14 @@ def assembled(
         monotonic=monotonic,
     )
     guarded = GuardedPath(repository, acquire, guards, results, chain, monotonic)
+    express = None
+    if batcher is not None and guards.is_bare and not chain:
+        from mlserve.serving._express import ExpressPath
+
+        express = ExpressPath(guarded, batcher, versions, results, monotonic)
     many = ManyPath(guarded, acquire, results, monotonic, Gathering(guards, caller, concurrency))
     is_guarded = bool(chain or limits.max_in_flight is not None or limits.default_timeout_ms is not None) or any(
         part is not None for part in (router, breaker, batching, concurrency)
     )
     examiner = HealthExaminer(versions, monitor, recorder, health, clock, synthetic_input, guards.try_out, batcher)
-    return Parts(recorder, caller, versions, results, batcher, guarded, is_guarded, many, examiner, [])
+    return Parts(recorder, caller, versions, results, batcher, guarded, express, is_guarded, many, examiner, [])

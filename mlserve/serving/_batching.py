@@ -11,7 +11,7 @@ import contextvars
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, final
+from typing import Any, final
 
 from mlserve.serving._batches import Batches
 from mlserve.serving._lanes import Lane
@@ -20,9 +20,6 @@ from mlserve.serving._requests import Request, too_late
 from mlserve.serving._results import Results
 from mlserve.serving._turns import Turns
 from mlserve.serving._waiters import Waiter
-
-if TYPE_CHECKING:
-    from mlserve.records import ServingResult
 
 PASS_BELOW_MS = 0.02
 """A model whose single call takes less is called directly: to hand a request to another thread or task and its answer
@@ -58,35 +55,12 @@ class Batcher:
         self.batches = batches
         self._batching = batches.batching
         self._monotonic = monotonic
-        self._is_plain = not self._batching.max_wait_ms and self._batching.weight is None
         self.turns = Turns(batches, monotonic, results, self.is_worth_it)
 
     def is_worth_it(self, loaded: LoadedVersion) -> bool:
         """Whether a version's requests are better queued than answered one by one, as far as was measured."""
         average = loaded.average_ms
         return loaded.adapter.call_many is not None and (average is None or average > PASS_BELOW_MS)
-
-    def ask(
-        self, loaded: LoadedVersion, input: Any, key: str | None, started: float, number: int
-    ) -> ServingResult[Any] | Request | None:
-        """Answer what a thread asks that may wait, where nothing but a batch stands before it, and others are about.
-
-        Inputs are checked with the batch, all together.
-
-        Returns:
-            The result, or the request where that was answered alone or failed; None where nothing is queued, as there
-            may be nobody to share a batch with.
-
-        Raises:
-            OverloadedError: Too many are queued.
-        """
-        lane = loaded.lane
-        if lane is None or lane.last_size <= 1 or not self._pays(loaded) or not (self._is_plain and loaded.checks_many):
-            return None
-        waiter = Waiter()
-        lane.put_caller((input, number, started, key, waiter, contextvars.copy_context()))
-        outcome: ServingResult[Any] | Request = self._outcome(lane, waiter)
-        return outcome
 
     def call(self, loaded: LoadedVersion, request: Request) -> Any:
         """Answer a checked request on a thread that may wait. Its ``result`` is made, where others came with it.
@@ -100,7 +74,7 @@ class Batcher:
         batches.weigh(request)
         may_lead = request.deadline is None and not self._batching.max_wait_ms
         if may_lead:
-            pays = self._pays(loaded)
+            pays = self.pays(loaded)
             has_permit = (lane.is_quiet or not pays) and lane.permit.acquire(blocking=False)
             if has_permit or not (pays or loaded.gate):
                 return self._answer_alone(lane, request, has_permit)
@@ -108,15 +82,15 @@ class Batcher:
         request.context = contextvars.copy_context()
         waiter = request.future = Waiter(is_patient=request.deadline is None)
         lane.put(request)
-        self._outcome(lane, waiter, None if may_lead else request)
+        self.wait(lane, waiter, None if may_lead else request)
         return request.outcome()
 
-    def _pays(self, loaded: LoadedVersion) -> bool:
+    def pays(self, loaded: LoadedVersion) -> bool:
         """Whether it spares more to share a batch with the others who are about than it costs to wait for them."""
         single_ms = loaded.average_ms
         return single_ms is None or (len(loaded.leases) - 1) * single_ms > HAND_OVER_MS
 
-    def _outcome(self, lane: Lane, waiter: Waiter, request: Request | None = None) -> Any:
+    def wait(self, lane: Lane, waiter: Waiter, request: Request | None = None) -> Any:
         """Wait for what a queued caller is told, and run batches meanwhile when it is its turn.
 
         Args:

@@ -12,7 +12,6 @@ from mlserve.errors import PredictionExceptionError, ServingError
 from mlserve.protocols import ModelRepository
 from mlserve.records import ModelVersion, ServingResult
 from mlserve.records._serving import build_result
-from mlserve.serving._batching import Batcher
 from mlserve.serving._dispatch import is_async_function
 from mlserve.serving._fallbacks import CallableFallback, Fallback, StaticAnswer
 from mlserve.serving._guards import Guards
@@ -56,8 +55,6 @@ class GuardedPath:
         self._results = results
         self._fallbacks = fallbacks
         self._monotonic = monotonic
-        self.express_batcher = None if fallbacks else guards.only_batcher
-        """The batcher, where nothing else stands between a request without a time limit and its model."""
 
     def predict(
         self,
@@ -67,12 +64,6 @@ class GuardedPath:
         timeout_ms: float | None,
     ) -> ServingResult[Any]:
         """As ``ModelServer.predict``."""
-        batcher = self.express_batcher
-        if batcher is not None and version is None and timeout_ms is None:
-            started = self._monotonic()
-            loaded = self.guards.current(started)
-            if loaded is not None and batcher.is_worth_it(loaded):
-                return self._express(batcher, input, loaded, key, started)
         request = self._request(input, version, key, timeout_ms)
         try:
             self.guards.admit(request)
@@ -83,7 +74,7 @@ class GuardedPath:
                 value = self.guards.answer(request, self._acquire)
             except Exception as error:
                 return self.instead(request, error)
-            return self._succeeded(request, value)
+            return self.succeeded(request, value)
         except BaseException:
             self._results.cancelled.next()
             raise
@@ -104,42 +95,17 @@ class GuardedPath:
                 value = await self.guards.aanswer(request, self._acquire)
             except Exception as error:
                 return await self._ainstead(request, error)
-            return self._succeeded(request, value)
+            return self.succeeded(request, value)
         except BaseException:
             self._results.cancelled.next()
             raise
         finally:
             self.guards.let_go(request)
 
-    def _express(
-        self, batcher: Batcher, input: Any, loaded: LoadedVersion, key: str | None, started: float
-    ) -> ServingResult[Any]:
-        """The way of a request that nothing but a batch stands before."""
-        results = self._results
-        number = results.accepted.next()
-        leases = loaded.leases
-        leases.append("batched")
-        try:
-            found = batcher.ask(loaded, input, key, started, number)
-            if found is None:
-                request = Request(input, results.id_of(number), started)
-                request.loaded, request.key = loaded, key
-                request.checked = checked(loaded.check, input)
-                return self._succeeded(request, batcher.call(loaded, request))
-            return found if type(found) is ServingResult else self.settled(found)
-        except Exception as error:
-            return results.fail(error, loaded, input, started, results.id_of(number), key)
-        except BaseException:
-            results.cancelled.next()
-            raise
-        finally:
-            leases.pop()
-            self.guards.sweep_if_evicting(loaded)
-
     def settled(self, request: Request) -> ServingResult[Any]:
         """The result of a request that a batch has answered alone, or failed."""
         try:
-            return self._succeeded(request, request.outcome())
+            return self.succeeded(request, request.outcome())
         except Exception as error:
             return self.failed(request, error)
 
@@ -156,7 +122,8 @@ class GuardedPath:
         request.version, request.key, request.deadline = version, key, deadline
         return request
 
-    def _succeeded(self, request: Request, value: Any) -> ServingResult[Any]:
+    def succeeded(self, request: Request, value: Any) -> ServingResult[Any]:
+        """The result of a request that was answered so; recorded, where that was not done with its batch."""
         if request.result is not None:
             return request.result
         assert request.loaded is not None

@@ -72,12 +72,8 @@ class Guards:
         self.renew()
 
     @property
-    def only_batcher(self) -> Batcher | None:
-        """The batcher, where nothing else does."""
-        return self._batcher if self._is_bare else None
-
-    @property
-    def _is_bare(self) -> bool:
+    def is_bare(self) -> bool:
+        """Whether nothing but a batch stands between a request without a time limit and its model."""
         limits = self._limits
         return (
             self._breaker is None
@@ -203,10 +199,6 @@ class Guards:
             holds.pop()
             self.sweep_if_evicting(loaded)
 
-    def current(self, now: float) -> LoadedVersion | None:
-        """The version that answers when none is named, where that need not be asked."""
-        return self._cache.fresh(now)
-
     def found(self, request: Request, acquire: Callable[[Any], LoadedVersion]) -> LoadedVersion:
         """The version a request goes to, loaded."""
         routed = None if self._routes is None else self._routes.chosen(request)
@@ -215,7 +207,7 @@ class Guards:
                 return self.in_time(request, lambda: acquire(routed))
             except VersionNotFoundError as error:
                 self._routes.passed_over(request, error)  # type: ignore[union-attr]  # it chose
-        current = self.current(self._monotonic()) if request.version is None else None
+        current = self._cache.fresh(self._monotonic()) if request.version is None else None
         return current if current is not None else self.in_time(request, lambda: acquire(request.version))
 
     def in_time(self, request: Request, call: Callable[[], T], loaded: LoadedVersion | None = None) -> T:
@@ -339,7 +331,7 @@ class Guards:
                 return await self._ain_time(request, lambda: acquire(routed))
             except VersionNotFoundError as error:
                 self._routes.passed_over(request, error)  # type: ignore[union-attr]  # it chose
-        current = self.current(self._monotonic()) if request.version is None else None
+        current = self._cache.fresh(self._monotonic()) if request.version is None else None
         return current if current is not None else await self._ain_time(request, lambda: acquire(request.version))
 
     async def _ain_time(self, request: Request, call: Callable[[], T], loaded: LoadedVersion | None = None) -> T:

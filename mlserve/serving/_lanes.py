@@ -52,6 +52,8 @@ class Lane:
         """How long its thread leaves an event loop the interpreter before it takes the next batch, at most; 0 when the
         callers of the loop have had their turn."""
         self._batching = batching
+        self.takes_rows = not batching.max_wait_ms and batching.weight is None and loaded.checks_many
+        """Whether a request may wait as a row, which is checked with its batch."""
         self.queue: deque[Request] = deque()
         """Who waits in some way that a row does not tell."""
         self.callers = Bunch(loaded, None, id_prefix)

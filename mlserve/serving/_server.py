@@ -128,9 +128,10 @@ class ModelServer(PredictionService[TIn, TOut], Generic[TModel, TIn, TOut]):
         self._record = parts.recorder.prediction
         self._results = parts.results
         self._guarded, self._is_guarded = parts.guarded, parts.is_guarded
+        express = parts.express
+        self._predict_guarded: Any = parts.guarded.predict if express is None else express.predict
+        self._enlist = None if express is None else express.enlist
         self._observed = parts.cache.observed
-        express = parts.guarded.express_batcher if parts.is_guarded else None
-        self._enlist = None if express is None else express.turns.enlist
         self._closed = False
         self._begin_counting()
         renew_after_fork(self)
@@ -164,7 +165,9 @@ class ModelServer(PredictionService[TIn, TOut], Generic[TModel, TIn, TOut]):
             The answer, or why there is none. Never raises but for a ``timeout_ms`` that is no number.
         """
         if self._is_guarded or timeout_ms is not None:
-            return self._guarded.predict(input, version, key, timeout_ms)
+            found: ServingResult[TOut] | None = self._predict_guarded(input, version, key, timeout_ms)
+            if found is not None:
+                return found
         started = self._monotonic()
         prediction_id = f"{self._id_prefix}{self._next_number()}"
         current = self._cache.current

@@ -50,7 +50,6 @@ class Turns:
         self._is_worth_it = is_worth_it
         batching = batches.batching
         self._max_queued, self._max_batch_size = batching.max_queued, batching.max_batch_size
-        self._is_plain = not batching.max_wait_ms and batching.weight is None
 
     async def acall(self, loaded: LoadedVersion, request: Request) -> Any:
         """Answer a checked request; its ``result`` is made, where others came with it.
@@ -92,7 +91,7 @@ class Turns:
         if bunch is None:
             if not self._is_worth_it(loaded):
                 return None
-            if not (self._is_plain and loaded.checks_many):
+            if not lane.takes_rows:
                 return self._enlist_alone(loaded, input, key, started)
             bunch = lane.new_bunch(loop)
             # In the context of this caller, who may turn out to be alone.

@@ -26,6 +26,8 @@ from mlserve import ArraySchema, Batching, InMemoryModelMonitor, InMemoryModelRe
 BATCH = 64
 CALLERS = 256
 THREADS = 64
+SECONDS = 0.5
+"""How long threads ask in one turn."""
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(4_000, 10))
 Y = (X[:, 0] + X[:, 1] > 0).astype(int)
@@ -87,21 +89,29 @@ def awaited_by_uvloop(server: ModelServer[Any, Any, Any], each: int) -> float:
         return float(runner.run(_awaited(server, each)))
 
 
-def threaded(server: ModelServer[Any, Any, Any], each: int, count: int = THREADS) -> float:
-    """Rows a second of so many threads."""
+def threaded(server: ModelServer[Any, Any, Any], seconds: float, count: int = THREADS) -> float:
+    """Rows a second of so many threads that ask again and again, from when all of them have been started."""
+    begin = threading.Barrier(count + 1)
+    stop = threading.Event()
+    answered = [0] * count
 
-    def one(row: np.ndarray) -> None:
-        for _ in range(each):
+    def one(number: int, row: np.ndarray) -> None:
+        begin.wait()
+        while not stop.is_set():
             if not server.predict(row).success:
                 raise AssertionError
+            answered[number] += 1
 
-    threads = [threading.Thread(target=one, args=(row,)) for row in ROWS[:count]]
-    begun = time.perf_counter()
+    threads = [threading.Thread(target=one, args=(number, row)) for number, row in enumerate(ROWS[:count])]
     for thread in threads:
         thread.start()
+    begin.wait()
+    begun = time.perf_counter()
+    time.sleep(seconds)
+    stop.set()
     for thread in threads:
         thread.join()
-    return count * each / (time.perf_counter() - begun)
+    return sum(answered) / (time.perf_counter() - begun)
 
 
 def turns(contenders: dict[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
@@ -124,6 +134,7 @@ def throughput(rounds: int, scale: float) -> list[dict[str, Any]]:
     forest = RandomForestClassifier(100, random_state=0).fit(X, Y)
     linear = LinearModel()
     found: list[dict[str, Any]] = []
+    seconds = max(0.05, scale * SECONDS)
 
     def compare(name: str, contenders: dict[str, Callable[[], float]], pairs: Sequence[tuple[str, str]]) -> None:
         took = turns(contenders, rounds)
@@ -158,8 +169,8 @@ def throughput(rounds: int, scale: float) -> list[dict[str, Any]]:
             f"{type(model).__name__}, {THREADS} threads",
             {
                 "direct batches of 64": lambda: direct(model, max(2, 4 * each)),
-                "batched": lambda: threaded(batched, each),
-                "unbatched": lambda: threaded(plain, few),
+                "batched": lambda: threaded(batched, seconds),
+                "unbatched": lambda: threaded(plain, seconds),
             },
             [("batched", "direct batches of 64"), ("batched", "unbatched")],
         )
@@ -167,13 +178,12 @@ def throughput(rounds: int, scale: float) -> list[dict[str, Any]]:
     for model, size in ((logistic, 200.0), (forest, 32.0), (linear, 100.0)):
         many(served(model, batching=Batching()), served(model), model, size)
     batched, plain = served(logistic, batching=Batching()), served(logistic)
-    each = max(1, round(200 * scale))
     for count in (1, 2, 4, 8, 16, 32, 64):
         compare(
             f"LogisticRegression, {count} threads",
             {
-                "batched": lambda count=count: threaded(batched, each, count),  # type: ignore[misc]  # bound now
-                "unbatched": lambda count=count: threaded(plain, each // 4, count),  # type: ignore[misc]  # bound now
+                "batched": lambda count=count: threaded(batched, seconds, count),  # type: ignore[misc]  # bound now
+                "unbatched": lambda count=count: threaded(plain, seconds, count),  # type: ignore[misc]  # bound now
             },
             [("batched", "unbatched")],
         )

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import pytest
-from serving_doubles import Tallied
+from serving_doubles import STEP_MS, Sums, Tallied, TickingClock, row
 
-from mlserve import InMemoryModelMonitor, InMemoryModelRepository, ModelServer
+from mlserve import ArraySchema, Batching, InMemoryModelMonitor, InMemoryModelRepository, ModelServer
 
 
 @pytest.fixture
@@ -75,3 +76,25 @@ def host(tallied: Callable[..., Tallied]) -> Callable[..., Tallied]:
         return tallied(repository, **options)
 
     return host_model
+
+
+@pytest.fixture
+def sums() -> Sums:
+    return Sums()
+
+
+@pytest.fixture
+def serving(sums: Sums, tallied: Callable[..., Tallied]) -> Callable[..., Tallied]:
+    """A server of ``sums``, which checks rows of two finite floats and has answered one."""
+
+    def serve(**options: Any) -> Tallied:
+        repository = InMemoryModelRepository[Any]()
+        schema = ArraySchema.infer(np.array([[0.0, 0.0], [9.0, 9.0]]))
+        repository.register(sums, task="regression", example=row(1.0), schema=schema)
+        options = {"batching": Batching(), "clock": TickingClock(STEP_MS)} | options
+        server = tallied(repository, **options)
+        server.predict(row(0.0))
+        sums.forget()
+        return server
+
+    return serve

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import gc
 import itertools
 import logging
@@ -13,6 +14,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
+
+import numpy as np
 
 from mlserve import BaselineMonitor, ErrorKind, ModelMonitor, ModelRepository, ModelServer, VersionDescriber
 from mlserve.protocols import BatchPredictor, Router
@@ -33,6 +36,12 @@ from mlserve.repositories import InMemoryModelRepository
 PATIENCE = 30.0
 """Seconds that a test waits for another thread before it fails: generous, since a passing test never waits so long."""
 
+
+STEP_MS = 0.1
+"""A model whose calls take so long is worth a batch, and short enough for an event loop."""
+
+caller = contextvars.ContextVar("caller", default="nobody")
+"""Who asks, as far as the model can see."""
 
 MOST_IDS = 100_000
 """Prediction ids that a tally compares."""
@@ -325,6 +334,36 @@ class Batched(BatchPredictor[Any, Any]):
         if any(input in self.bad for input in inputs):
             raise ValueError("there is a bad one")
         return [input * 10 for input in inputs]
+
+
+class Sums:
+    """Answers each row with its sum; keeps the tables it was shown since ``forget``."""
+
+    is_pure = True
+
+    def __init__(self) -> None:
+        self.tables: list[list[list[float]]] = []
+        self.callers: list[str] = []
+        self.gate: Gate | None = None
+        self.raised: BaseException | None = None
+        self.hook: Callable[[], object] = int
+
+    def forget(self) -> None:
+        self.tables, self.callers = [], []
+
+    def predict(self, X: Any) -> Any:
+        self.tables.append(np.asarray(X).tolist())
+        self.callers.append(caller.get())
+        if self.gate is not None:
+            self.gate.pass_through()
+        self.hook()
+        if self.raised is not None and [13.0, 13.0] in self.tables[-1]:
+            raise self.raised
+        return np.asarray(X).sum(axis=1)
+
+
+def row(value: float) -> np.ndarray:
+    return np.array([value, value])
 
 
 class TickingClock:

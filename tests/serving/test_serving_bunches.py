@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import gc
 import threading
 import weakref
@@ -12,70 +11,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from serving_doubles import PATIENCE, Gate, InThread, Tallied, TickingClock, queued, until
+from serving_doubles import PATIENCE, STEP_MS, Gate, InThread, Sums, Tallied, TickingClock, caller, queued, row, until
 
-from mlserve import ArraySchema, Batching, ErrorKind, InMemoryModelMonitor, InMemoryModelRepository, Limits
+from mlserve import Batching, ErrorKind, InMemoryModelMonitor, InMemoryModelRepository, Limits
 
 Host = Callable[..., Tallied]
 FOREVER_MS = 1e9
-STEP_MS = 0.1
-"""A model whose calls take so long is worth a batch, and short enough for an event loop."""
 LONG_MS = 10.0
 """A model whose calls take so long is never run on an event loop."""
-
-caller = contextvars.ContextVar("caller", default="nobody")
-
-
-class Sums:
-    """Answers each row with its sum; keeps the tables it was shown since ``forget``."""
-
-    is_pure = True
-
-    def __init__(self) -> None:
-        self.tables: list[list[list[float]]] = []
-        self.callers: list[str] = []
-        self.gate: Gate | None = None
-        self.raised: BaseException | None = None
-        self.hook: Callable[[], object] = int
-
-    def forget(self) -> None:
-        self.tables, self.callers = [], []
-
-    def predict(self, X: Any) -> Any:
-        self.tables.append(np.asarray(X).tolist())
-        self.callers.append(caller.get())
-        if self.gate is not None:
-            self.gate.pass_through()
-        self.hook()
-        if self.raised is not None and [13.0, 13.0] in self.tables[-1]:
-            raise self.raised
-        return np.asarray(X).sum(axis=1)
-
-
-def row(value: float) -> np.ndarray:
-    return np.array([value, value])
-
-
-@pytest.fixture
-def sums() -> Sums:
-    return Sums()
-
-
-@pytest.fixture
-def serving(sums: Sums, tallied: Host) -> Callable[..., Tallied]:
-    """A server of ``sums``, which checks rows of two finite floats and has answered one."""
-
-    def serve(**options: Any) -> Tallied:
-        repository = InMemoryModelRepository[Any]()
-        schema = ArraySchema.infer(np.array([[0.0, 0.0], [9.0, 9.0]]))
-        repository.register(sums, task="regression", example=row(1.0), schema=schema)
-        options = {"batching": Batching(), "clock": TickingClock(STEP_MS)} | options
-        server = tallied(repository, **options)
-        server.predict(row(0.0))
-        sums.forget()
-        return server
-
-    return serve
 
 
 def together(server: Tallied, inputs: list[Any], **options: Any) -> list[Any]:
