@@ -14,6 +14,14 @@ from mlserve.serving._adapters import Adapter
 AVERAGE_WEIGHT = 0.1
 """Weight of the newest call in the moving average that decides whether an awaiting caller's model runs inline."""
 
+OUTLIER = 2.0
+"""A call counts as no longer than so many times the average: one that had to wait for the interpreter, or for garbage
+to be collected, says little of the others. Where calls have become longer for good, the average follows the sooner the
+more of them there are: by a tenth with each."""
+
+LEAST_MS = 0.02
+"""As long as this a call counts, whatever the average."""
+
 
 class LoadedVersion:
     """A version whose model is in memory, with all that a request needs, found once.
@@ -76,7 +84,11 @@ class LoadedVersion:
     def learn(self, took_ms: float) -> None:
         """A single call took so long."""
         average = self.average_ms
-        self.average_ms = took_ms if average is None else average + AVERAGE_WEIGHT * (took_ms - average)
+        if average is None:
+            self.average_ms = took_ms
+        else:
+            took_ms = min(took_ms, max(OUTLIER * average, LEAST_MS))
+            self.average_ms = average + AVERAGE_WEIGHT * (took_ms - average)
 
     def limit(self, concurrency: int | None) -> None:
         """Make so many calls at once the most."""
