@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, final
 
 from mlserve.records import ModelVersion, ServingResult
-from mlserve.serving._batching import HAND_OVER_MS, Batcher
+from mlserve.serving._batching import HAND_OVER_MS, PASS_BELOW_MS, Batcher
 from mlserve.serving._cache import VersionCache
 from mlserve.serving._guarded import GuardedPath
 from mlserve.serving._loaded import LoadedVersion
@@ -42,6 +42,7 @@ class ExpressPath:
         self._guarded = guarded
         self._batcher = batcher
         self._cache = cache
+        self._observed = cache.observed
         self._results = results
         self._monotonic = monotonic
         # What coroutines ask goes to it straight: another coroutine in between would cost as much as the rest.
@@ -54,27 +55,27 @@ class ExpressPath:
         current = self._cache.current
         if current is None or version is not None or timeout_ms is not None:
             return self._guarded.predict(input, version, key, timeout_ms)
-        if not self._batcher.is_worth_it(current.loaded):
+        loaded = current.loaded
+        lane, leases, average = loaded.lane, loaded.leases, loaded.average_ms
+        # As the batcher says, but without calls: where many threads ask, all of them do this, one at a time.
+        is_crowded = (
+            lane is not None
+            and lane.last_size > 1
+            and lane.takes_rows
+            and average is not None
+            and average > PASS_BELOW_MS
+            and len(leases) * average > HAND_OVER_MS
+        )
+        if not is_crowded and not self._batcher.is_worth_it(loaded):
             return None
         started = self._monotonic()
-        loaded = self._cache.fresh(started)
-        if loaded is None:
+        if self._observed.generation != current.generation or started >= current.expires:
             return self._guarded.predict(input, version, key, timeout_ms)
         results = self._results
         number = results.accepted.next()
-        leases = loaded.leases
         leases.append("batched")
         try:
-            lane = loaded.lane
-            average = loaded.average_ms
-            # As ``Batcher.pays`` says; all threads do this, one at a time, so that every call of a function counts.
-            if (
-                lane is None
-                or lane.last_size <= 1
-                or average is None
-                or (len(leases) - 1) * average <= HAND_OVER_MS
-                or not lane.takes_rows
-            ):
+            if not is_crowded:
                 return self._answered_alone(loaded, input, key, started, number)
             waiter = Waiter()
             lane.put_caller((input, number, started, key, waiter, contextvars.copy_context()))

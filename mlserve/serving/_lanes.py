@@ -116,8 +116,11 @@ class Lane:
         Raises:
             OverloadedError: Too many are queued.
         """
-        self.make_room()
-        self.callers.rows.append(row)
+        rows = self.callers.rows
+        # As quickly as can be where only threads ask: all of them do this, one at a time.
+        if self.rows is not None or self.bunches or len(rows) + len(self.queue) >= self._batching.max_queued:
+            self.make_room()
+        rows.append(row)
 
     def make_room(self) -> None:
         """See that one more may be queued: those who went away make room.
@@ -125,10 +128,7 @@ class Lane:
         Raises:
             OverloadedError: Too many are queued.
         """
-        # Where only threads ask, as quickly as can be: all of them do this, one at a time.
-        is_simple = self.rows is None and not self.bunches
-        waiting = len(self.queue) + len(self.callers.rows) if is_simple else self.waiting()
-        if waiting >= self._batching.max_queued and not self.purge():
+        if self.waiting() >= self._batching.max_queued and not self.purge():
             raise self.refusal()
 
     def put_all(self, requests: Sequence[Request]) -> None:

@@ -26,7 +26,15 @@ from serving_doubles import (
     until,
 )
 
-from mlserve import ArraySchema, Batching, ErrorKind, InMemoryModelMonitor, InMemoryModelRepository, ModelServer
+from mlserve import (
+    ArraySchema,
+    Batching,
+    CachePolicy,
+    ErrorKind,
+    InMemoryModelMonitor,
+    InMemoryModelRepository,
+    ModelServer,
+)
 from mlserve.clocks import SystemClock
 from mlserve.serving._lanes import Lane
 from mlserve.serving._requests import Request
@@ -204,19 +212,26 @@ def test_an_invalid_input_fails_alone_among_others_who_wait(crowd: Crowd) -> Non
 
 
 def test_a_version_that_was_replaced_answers_its_rows(serving: Serving, sums: Sums) -> None:
-    """Rows wait for the version that was the latest when they came, and keep it until they are answered."""
+    """Rows wait for the version that was the latest when they came; it is kept until they are answered, no longer."""
     repository = InMemoryModelRepository[Any]()
     repository.register(sums, task="regression", schema=ArraySchema.infer(np.array([row(0.0), row(9.0)])))
     server = Tallied(
-        ModelServer(repository, InMemoryModelMonitor(), batching=Batching(), clock=TickingClock(10 * STEP_MS))
+        ModelServer(
+            repository,
+            InMemoryModelMonitor(),
+            batching=Batching(),
+            clock=TickingClock(10 * STEP_MS),
+            cache=CachePolicy(max_loaded=1, keep_active=1, refresh_seconds=1e9),
+        )
     )
     crowd = Crowd(lambda **_: server, sums)
     crowd.ask(row(1.0), row(2.0))
     asked = crowd.calls[1:]
     repository.register(lambda input: "new")
-    assert server.refresh().id == "2"
+    assert (server.refresh().id, server.statistics().loaded_models) == ("2", ("1", "2"))
     crowd.answered()
     assert [call.result().version.id for call in asked] == ["1", "1"]
+    until(lambda: server.statistics().loaded_models == ("2",))
     assert server.predict(row(1.0)).value == "new"
     server.check_balance()
     server.close()
