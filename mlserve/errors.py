@@ -190,6 +190,9 @@ class StoreSchemaError(MlserveError, ValueError):
         )
 
 
+_OBJECT: Any = AttributeError.__dict__["obj"]
+
+
 class ServingError(MlserveError):
     """Why one prediction failed. ``ServingResult.error`` holds one; ``ServingResult.unwrap`` raises a copy of it.
 
@@ -229,9 +232,10 @@ class ServingError(MlserveError):
             if error is None or id(error) in seen:
                 continue
             seen.add(id(error))
-            error.__traceback__ = None
+            # As a foreign exception may refuse that its attributes are set, as a frozen one does.
+            BaseException.with_traceback(error, None)
             if isinstance(error, AttributeError):
-                error.obj = None  # the object that lacks the attribute: often the model itself
+                _OBJECT.__set__(error, None)  # the object that lacks the attribute: often the model itself
             pending += [error.__cause__, error.__context__]
             if isinstance(error, BaseExceptionGroup):
                 pending += error.exceptions

@@ -28,6 +28,8 @@ class ServerStatistics:
         router_errors: Requests whose router raised or chose what is no version; the latest version answered.
         breakers: State of each loaded version's circuit breaker, where there are breakers.
         leases: Calls holding a model, by version id.
+        hits: Requests that found their model in memory: those accepted, without those shed and the misses.
+        misses: Times that a model was waited for; a ``predict_many`` waits once.
         loads: Models loaded.
         load_failures: Loads that failed.
         swaps: Times that traffic moved to another latest version.
@@ -51,6 +53,8 @@ class ServerStatistics:
     router_errors: int = 0
     breakers: Mapping[str, str] = attrs.field(factory=FrozenMapping)
     leases: Mapping[str, int] = attrs.field(factory=FrozenMapping)
+    hits: int = 0
+    misses: int = 0
     loads: int = 0
     load_failures: int = 0
     swaps: int = 0

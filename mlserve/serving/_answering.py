@@ -13,7 +13,7 @@ from mlserve._rendering import described
 from mlserve.serving._answers import Answers
 from mlserve.serving._bunches import Bunch, BunchColumns
 from mlserve.serving._lanes import Lane
-from mlserve.serving._loaded import AVERAGE_WEIGHT, LoadedVersion
+from mlserve.serving._loaded import LoadedVersion
 from mlserve.serving._requests import Request, Told, told
 from mlserve.serving._results import Results
 from mlserve.serving._tables import NoTableError
@@ -47,8 +47,8 @@ class BatchAnswers:
         self.batches = 0
         self.batched = 0
 
-    def answer(self, lane: Lane, requests: Sequence[Request]) -> None:
-        """Answer checked requests."""
+    def answer(self, lane: Lane, requests: Sequence[Request], on_loop: bool) -> None:
+        """Answer checked requests, on an event loop or on a thread."""
         loaded = lane.loaded
         begun, computed = self._monotonic(), time.thread_time()
         try:
@@ -56,15 +56,15 @@ class BatchAnswers:
                 (alone,) = requests
                 alone.value = _in_context(alone, loaded.call, alone.checked)
                 alone.is_answered = True
-                self.learn(lane, 1, begun, computed)
+                self.learn(lane, 1, begun, computed, on_loop)
                 return
             answers = self.called(loaded, [request.checked for request in requests])
         except KeyboardInterrupt:
             raise  # meant for the thread that runs the batch
         except BaseException as exception:  # SystemExit too: the thread that runs the batch may be anybody's
-            self.answer_apart(lane, requests, exception)
+            self.answer_apart(lane, requests, exception, on_loop)
             return
-        self.learn(lane, len(requests), begun, computed)
+        self.learn(lane, len(requests), begun, computed, on_loop)
         # Recorded together; a caller who went away meanwhile is not recorded.
         if any(request.is_gone for request in requests):
             kept = [row for row, request in enumerate(requests) if not request.is_gone]
@@ -93,7 +93,7 @@ class BatchAnswers:
             requests = bunch.requests(Request.check)
             valid = [request for request in requests if request.error is None]
             if valid:
-                self.answer(lane, valid)
+                self.answer(lane, valid, here is not None)
             all_told.append(told(requests))
             return
         if together is None:  # the others are checked one by one only where a batch is theirs and that input's
@@ -110,7 +110,7 @@ class BatchAnswers:
             except BaseException as exception:
                 failed = exception
                 break
-            self.learn(lane, min(most, len(bunch) - start), begun, computed)
+            self.learn(lane, min(most, len(bunch) - start), begun, computed, here is not None)
         count = min(len(parts) * most, len(bunch))
         if count:
             answered = columns if count == len(bunch) else columns.only(range(count))
@@ -123,7 +123,7 @@ class BatchAnswers:
             raise failed  # meant for the thread that runs the batch
         if failed is not None:
             requests = bunch.between(count, count + most).requests(Request.check)
-            self.answer_apart(lane, requests, failed)
+            self.answer_apart(lane, requests, failed, here is not None)
             all_told.append(told(requests))
             if count + most < len(bunch):
                 self.answer_rows(lane, bunch.between(count + most, len(bunch)), here, most, all_told)
@@ -142,7 +142,7 @@ class BatchAnswers:
         # In no caller's context: what one of them has set is not the others'.
         return contextvars.Context().run(call_many, inputs)
 
-    def answer_apart(self, lane: Lane, requests: Sequence[Request], exception: BaseException) -> None:
+    def answer_apart(self, lane: Lane, requests: Sequence[Request], exception: BaseException, on_loop: bool) -> None:
         """A batch failed: find the input at fault, where the model may be called again; else all of it fails."""
         loaded = lane.loaded
         if not isinstance(exception, Exception):
@@ -151,22 +151,18 @@ class BatchAnswers:
             return
         if len(requests) > 1 and (loaded.adapter.is_pure or isinstance(exception, NoTableError)):
             middle = len(requests) // 2
-            self.answer(lane, requests[:middle])
-            self.answer(lane, requests[middle:])
+            self.answer(lane, requests[:middle], on_loop)
+            self.answer(lane, requests[middle:], on_loop)
             return
         for request in requests:
             error = translated(exception, loaded.id)
             request.error = error if len(requests) == 1 else error.copy()
             request.is_answered = True
 
-    def learn(self, lane: Lane, size: int, begun: float, computed: float) -> None:
+    def learn(self, lane: Lane, size: int, begun: float, computed: float, on_loop: bool) -> None:
         """How long a call of the model took that began then, by the clock and by what its thread had computed."""
         took_ms, computed_ms = (self._monotonic() - begun) * 1000.0, (time.thread_time() - computed) * 1000.0
-        known, loaded = lane.batch_ms, lane.loaded
-        lane.batch_ms = computed_ms if known is None else known + AVERAGE_WEIGHT * (computed_ms - known)
-        # A single call takes no longer than a batch.
-        if loaded.average_ms is None or size == 1 or took_ms < loaded.average_ms:
-            loaded.learn(took_ms)
+        lane.learn(size, took_ms, computed_ms, on_loop)
 
 
 def _copied(table: Any) -> Any:

@@ -43,7 +43,6 @@ class Batches:
 
     Attributes:
         batching: The sizes.
-        inline_below_ms: See ``Limits``.
         threads: Run the batches that callers should not.
         answers: Has the models answer.
     """
@@ -57,7 +56,7 @@ class Batches:
         sweep: Callable[[], None],
     ) -> None:
         self.batching = batching
-        self.inline_below_ms = inline_below_ms
+        self._inline_below_ms = inline_below_ms
         self._monotonic = monotonic
         self._results = results
         self._sweep = sweep
@@ -75,7 +74,7 @@ class Batches:
         if loaded.lane is None:
             with self._lock:
                 if loaded.lane is None:  # pragma: no branch  # another thread may have been faster
-                    loaded.lane = Lane(loaded, self.batching, self._results.id_prefix)
+                    loaded.lane = Lane(loaded, self.batching, self._results.id_prefix, self._inline_below_ms)
         return loaded.lane  # type: ignore[no-any-return]  # the slot holds any batcher's lane
 
     def weigh(self, request: Request) -> None:
@@ -120,7 +119,7 @@ class Batches:
                 if len(taken):
                     self.answers.answer_rows(lane, taken, loop, self.batching.max_batch_size, all_told)
             elif taken:
-                self.answers.answer(lane, taken)
+                self.answers.answer(lane, taken, loop is not None)
             is_over = True
         finally:
             holds.pop()
@@ -165,7 +164,7 @@ class Batches:
         if lane.is_busy():
             return  # again: whoever runs the next batch sees to them
         leader = lane.leader()
-        loop = lane.only_loop() if lane.is_inline(self.inline_below_ms) else None
+        loop = lane.only_loop() if lane.is_inline else None
         if leader is not None:
             leader.let_go_on()
         elif loop is None:
@@ -179,7 +178,7 @@ class Batches:
     def flush(self, lane: Lane, loop: asyncio.AbstractEventLoop) -> None:
         """On an event loop, when all its callers have had their turn: run a batch there, or have one run."""
         lane.flushing.discard(loop)
-        if not lane.is_inline(self.inline_below_ms):
+        if not lane.is_inline:
             self.threads.wake(lane)
         elif lane.permit.acquire(blocking=False):
             self.run(lane, loop)

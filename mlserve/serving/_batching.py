@@ -59,8 +59,8 @@ class Batcher:
 
     def is_worth_it(self, loaded: LoadedVersion) -> bool:
         """Whether a version's requests are better queued than answered one by one, as far as was measured."""
-        average = loaded.average_ms
-        return loaded.adapter.call_many is not None and (average is None or average > PASS_BELOW_MS)
+        typical = loaded.typical_ms
+        return loaded.adapter.call_many is not None and (typical is None or typical > PASS_BELOW_MS)
 
     def call(self, loaded: LoadedVersion, request: Request) -> Any:
         """Answer a checked request on a thread that may wait. Its ``result`` is made, where others came with it.
@@ -87,8 +87,8 @@ class Batcher:
 
     def pays(self, loaded: LoadedVersion) -> bool:
         """Whether it spares more to share a batch with the others who are about than it costs to wait for them."""
-        single_ms = loaded.average_ms
-        return single_ms is None or (len(loaded.leases) - 1) * single_ms > HAND_OVER_MS
+        typical = loaded.typical_ms
+        return typical is None or (len(loaded.leases) - 1) * typical > HAND_OVER_MS
 
     def wait(self, lane: Lane, waiter: Waiter, request: Request | None = None) -> Any:
         """Wait for what a queued caller is told, and run batches meanwhile when it is its turn.

@@ -92,6 +92,7 @@ class VersionCache:
             loaded.renew()
         self._lock = threading.Lock()
         self._following = threading.Lock()
+        self._is_refreshing = False
         self._flights: dict[str, _Flight] = {}
 
     # ------------------------------------------------------------------------------------------------ the latest
@@ -134,6 +135,9 @@ class VersionCache:
             if self.current is not current:
                 return
             self.current = attrs.evolve(current, expires=self._monotonic() + (self._policy.refresh_seconds or 1.0))
+            if self._is_refreshing:
+                return  # a repository that hangs is not asked by one thread more each time
+            self._is_refreshing = True
         self._start("refresh", self._follow_quietly)
 
     def _follow_quietly(self) -> None:
@@ -141,6 +145,8 @@ class VersionCache:
             self._follow()
         except ServingError as error:
             _log.warning("following the latest version failed: %s", error)
+        finally:
+            self._is_refreshing = False
 
     def _follow(self, wait_seconds: float | None = -1.0) -> LoadedVersion:
         generation = self.observed.generation
@@ -175,6 +181,7 @@ class VersionCache:
                         self.current = Current(current.loaded, generation, self._monotonic() + self._interval)
             flight = self._board(latest)
             if current is None or wait_seconds is None:
+                self._count_miss()
                 flight.done.wait()
             elif not flight.done.wait(self._swap_wait_seconds() if is_news else 0.0):
                 return current.loaded
@@ -248,11 +255,16 @@ class VersionCache:
         if loaded is not None:
             return loaded
         flight = self._board(found)
+        self._count_miss()
         flight.done.wait()
         if flight.error is not None:
             raise flight.error.copy()
         assert flight.loaded is not None
         return flight.loaded
+
+    def _count_miss(self) -> None:
+        with self._lock:
+            self.counts["misses"] += 1
 
     def _count_error(self) -> None:
         with self._lock:

@@ -56,15 +56,15 @@ class ExpressPath:
         if current is None or version is not None or timeout_ms is not None:
             return self._guarded.predict(input, version, key, timeout_ms)
         loaded = current.loaded
-        lane, leases, average = loaded.lane, loaded.leases, loaded.average_ms
+        lane, leases, typical = loaded.lane, loaded.leases, loaded.typical_ms
         # As the batcher says, but without calls: where many threads ask, all of them do this, one at a time.
         is_crowded = (
             lane is not None
             and lane.last_size > 1
             and lane.takes_rows
-            and average is not None
-            and average > PASS_BELOW_MS
-            and len(leases) * average > HAND_OVER_MS
+            and typical is not None
+            and typical > PASS_BELOW_MS
+            and len(leases) * typical > HAND_OVER_MS
         )
         if not is_crowded and not self._batcher.is_worth_it(loaded):
             return None

@@ -357,7 +357,9 @@ class Guards:
             return await self.acoroutine(loaded, request, loaded.call)
         average = loaded.average_ms
         if self._concurrency is None and average is not None and average <= self._limits.inline_below_ms:
-            return await self._caller.acall(loaded, request.checked)
+            value = await self._caller.acall(loaded, request.checked)
+            self._refuse_if_late(request)
+            return value
         return await self._ain_time(request, lambda: self._timed(loaded, request), loaded)
 
     async def off_loop(self, call: Callable[[], T]) -> T:

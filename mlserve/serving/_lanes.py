@@ -11,13 +11,18 @@ from typing import TYPE_CHECKING, Any, final
 
 from mlserve.errors import OverloadedError
 from mlserve.serving._bunches import Bunch, Row
-from mlserve.serving._loaded import LoadedVersion
+from mlserve.serving._loaded import AVERAGE_WEIGHT, LoadedVersion
 from mlserve.serving._options import Batching
 from mlserve.serving._requests import Request, complete, too_late
 from mlserve.serving._waiters import Waiter
 
 if TYPE_CHECKING:
     import asyncio
+
+
+OFF_LOOP_BATCHES = 1000
+"""Batches that run on a thread after two in a row have held an event loop longer than they may; then one more is tried
+there."""
 
 
 @final
@@ -30,10 +35,14 @@ class Lane:
         loaded: The version.
         batching: The sizes.
         id_prefix: Begins the ids of the predictions.
+        inline_below_ms: See ``Limits``.
     """
 
-    def __init__(self, loaded: LoadedVersion, batching: Batching, id_prefix: str) -> None:
+    def __init__(self, loaded: LoadedVersion, batching: Batching, id_prefix: str, inline_below_ms: float) -> None:
         self.loaded = loaded
+        self._inline_below_ms = inline_below_ms
+        self._overruns = 0
+        self._banned = 0
         self._id_prefix = id_prefix
         self.permit: threading.Semaphore | threading.Lock = loaded.gate if loaded.gate is not None else threading.Lock()
         """Taken for a batch. Where calls at once are limited it is the turn that every call takes."""
@@ -76,16 +85,42 @@ class Lane:
         """Whether nobody waits, and nobody came with the last request."""
         return self.last_size <= 1 and not len(self)
 
-    def is_inline(self, below_ms: float) -> bool:
+    @property
+    def is_inline(self) -> bool:
         """Whether an event loop may run a batch itself: it is known to be short."""
-        # A model that waits for something else shows in its single calls.
-        single_ms, batch_ms = self.loaded.average_ms, self.batch_ms
-        return single_ms is not None and batch_ms is not None and single_ms <= below_ms and batch_ms <= below_ms
+        single_ms, batch_ms, limit = self.loaded.average_ms, self.batch_ms, self._inline_below_ms
+        is_short = single_ms is not None and batch_ms is not None and single_ms <= limit and batch_ms <= limit
+        return is_short and not self._banned
 
-    def batches_within(self, ms: float) -> int:
-        """How many batches take no longer than so many milliseconds, as far as is known; at least one."""
+    def batches_within_turn(self) -> int:
+        """How many batches an event loop may run at once, as far as is known; at least one."""
         longest = max(self.loaded.average_ms or 0.0, self.batch_ms or 0.0)
-        return max(1, int(ms / longest)) if longest else 1
+        return max(1, int(self._inline_below_ms / longest)) if longest else 1
+
+    def learn(self, size: int, took_ms: float, computed_ms: float, on_loop: bool) -> None:
+        """A batch took so long by the clock, and its thread computed for so long.
+
+        Args:
+            size: Requests in it.
+            took_ms: By the clock.
+            computed_ms: What its thread computed.
+            on_loop: Whether an event loop ran it.
+        """
+        known, loaded = self.batch_ms, self.loaded
+        self.batch_ms = computed_ms if known is None else known + AVERAGE_WEIGHT * (computed_ms - known)
+        # A single call takes no longer than a batch.
+        if loaded.average_ms is None or size == 1 or took_ms < loaded.average_ms:
+            loaded.learn(took_ms)
+        if not on_loop:
+            self._banned = max(0, self._banned - 1)
+        elif took_ms <= self._inline_below_ms:
+            self._overruns = 0
+        else:
+            # One may have been held up by a collection of garbage. A model that waits shows in every batch, and only
+            # here: on a thread it computes little, and what it waits for might be the interpreter.
+            self._overruns += 1
+            if self._overruns > 1:
+                self._overruns, self._banned = 1, OFF_LOOP_BATCHES
 
     def leader(self) -> Waiter | None:
         """Somebody who may run a batch, as it waits on a thread for as long as it takes."""

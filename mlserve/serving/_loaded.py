@@ -12,15 +12,15 @@ from mlserve.records import ModelVersion
 from mlserve.serving._adapters import Adapter
 
 AVERAGE_WEIGHT = 0.1
-"""Weight of the newest call in the moving average that decides whether an awaiting caller's model runs inline."""
+"""Weight of the newest call in the moving averages."""
 
 OUTLIER = 2.0
-"""A call counts as no longer than so many times the average: one that had to wait for the interpreter, or for garbage
-to be collected, says little of the others. Where calls have become longer for good, the average follows the sooner the
-more of them there are: by a tenth with each."""
+"""A call counts as no longer than so many times what is typical: one that had to wait for the interpreter, or for
+garbage to be collected, says little of the others. Where calls have become longer for good, what is typical follows, by
+a tenth with each."""
 
 LEAST_MS = 0.02
-"""As long as this a call counts, whatever the average."""
+"""As long as this a call counts, whatever is typical."""
 
 
 class LoadedVersion:
@@ -32,7 +32,7 @@ class LoadedVersion:
     __slots__ = (
         "adapter", "average_ms", "breaker", "call", "check", "check_table", "concurrency", "evicting", "example",
         "gate", "has_confidence", "holds", "id", "is_async", "is_proven", "lane", "leases", "pool", "size_bytes",
-        "validated", "version",
+        "typical_ms", "validated", "version",
     )  # fmt: skip
 
     def __init__(
@@ -52,6 +52,9 @@ class LoadedVersion:
         self.leases: list[str] = []
         self.evicting = False
         self.average_ms: float | None = None
+        """How long a single call takes; a moving average that one long call raises: an event loop may not be held."""
+        self.typical_ms: float | None = None
+        """The same without outliers: what others have to wait for."""
         self.is_proven = False
         """Whether it has answered an input."""
         self.size_bytes = 0
@@ -83,12 +86,12 @@ class LoadedVersion:
 
     def learn(self, took_ms: float) -> None:
         """A single call took so long."""
-        average = self.average_ms
-        if average is None:
-            self.average_ms = took_ms
+        average, typical = self.average_ms, self.typical_ms
+        if average is None or typical is None:
+            self.average_ms = self.typical_ms = took_ms
         else:
-            took_ms = min(took_ms, max(OUTLIER * average, LEAST_MS))
             self.average_ms = average + AVERAGE_WEIGHT * (took_ms - average)
+            self.typical_ms = typical + AVERAGE_WEIGHT * (min(took_ms, max(OUTLIER * typical, LEAST_MS)) - typical)
 
     def limit(self, concurrency: int | None) -> None:
         """Make so many calls at once the most."""

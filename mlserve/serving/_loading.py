@@ -91,7 +91,7 @@ class Loader:
                 # Again, now that it is warm, and before there is any traffic: this is how long it takes.
                 begun = self.monotonic()
                 self.call(loaded, example)
-                loaded.average_ms = (self.monotonic() - begun) * 1000.0
+                loaded.learn((self.monotonic() - begun) * 1000.0)
             loaded.is_proven = True
         except PredictionExceptionError as error:  # ours: the answer is not one item per row
             raise UnsupportedModelError(

@@ -24,6 +24,7 @@ def counted(parts: Parts) -> ServerStatistics:
     accepted, cancelled, shed = results.accepted.value, results.cancelled.value, results.shed.value
     breakers = {version.id: str(version.breaker.state) for version in loaded if version.breaker is not None}
     counts: dict[str, Any] = cache.counts + guards.counts
+    misses = counts.get("misses", 0)
     return ServerStatistics(
         accepted=accepted,
         answered=accepted - cancelled - shed - in_flight,
@@ -39,5 +40,6 @@ def counted(parts: Parts) -> ServerStatistics:
         breakers=FrozenMapping(breakers),
         monitor_errors=parts.recorder.errors,
         loaded_models=tuple(leases),
+        hits=max(0, accepted - shed - misses),
         **counts,
     )

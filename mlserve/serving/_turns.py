@@ -121,13 +121,13 @@ class Turns:
         """At the end of the turn: answer on the event loop what is soon answered, and queue the rest."""
         batches = self._batches
         bunch.keep_context()
-        if len(lane) or not lane.is_inline(batches.inline_below_ms) or not lane.permit.acquire(blocking=False):
+        if len(lane) or not lane.is_inline or not lane.permit.acquire(blocking=False):
             del lane.bunches[loop]
             self._queue_all(lane, loop, bunch)
             batches.go_on(lane.loaded)
             return
         # Several batches in one go, for as long as the event loop may be held: what surrounds them is done once.
-        chunk = bunch.take(self._max_batch_size * lane.batches_within(batches.inline_below_ms))
+        chunk = bunch.take(self._max_batch_size * lane.batches_within_turn())
         all_told: list[Told] = []
         try:
             lane.last_size = len(chunk)

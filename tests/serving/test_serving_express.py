@@ -267,7 +267,7 @@ def test_every_thread_gets_its_own_answers(asked: list[list[int]], size: int) ->
 
 def lane(sums: Sums, serving: Serving, **batching: Any) -> Lane:
     (version,) = serving()._parts.cache.loaded
-    return Lane(version, Batching(**batching), "id-")
+    return Lane(version, Batching(**batching), "id-", 0.5)
 
 
 def placed(lane: Lane, values: Sequence[float]) -> list[Waiter]:
