@@ -12,36 +12,15 @@ import attrs
 from mlserve._logs import LazyLogger
 from mlserve._rendering import described
 from mlserve.clocks import Clock
-from mlserve.errors import (
-    ModelLoadFailedError,
-    RepositoryUnavailableError,
-    ServingError,
-    VersionNotFoundError,
-)
+from mlserve.errors import RepositoryUnavailableError, ServingError, VersionNotFoundError
 from mlserve.protocols import ModelRepository
 from mlserve.records import ModelVersion
+from mlserve.serving._flights import Failure, Flight
 from mlserve.serving._loaded import Current, LoadedVersion
 from mlserve.serving._names import NeverChanges, VersionNames, observed
 from mlserve.serving._policy import CachePolicy
 
 _log = LazyLogger(__name__)
-
-
-class _Flight:
-    """One load of one version, shared by whoever waits for it."""
-
-    def __init__(self) -> None:
-        self.done = threading.Event()
-        self.loaded: LoadedVersion | None = None
-        self.error: ServingError | None = None
-
-
-@attrs.frozen(eq=False, repr=False)
-class _Failure:
-    version: ModelVersion
-    error: ServingError
-    attempts: int
-    retry_at: float
 
 
 @final
@@ -53,7 +32,8 @@ class VersionCache:
     Args:
         repository: Where versions come from.
         policy: What stays, and how the latest is followed.
-        load: From a version to all that a request needs; may be slow and may raise anything.
+        load: From a version, and whether it is to replace one that answers, to all that a request needs; may be slow
+            and may raise anything.
         clock: For times of refresh and retry.
         pinned: Ids of versions that stay, because a router may choose them.
     """
@@ -62,7 +42,7 @@ class VersionCache:
         self,
         repository: ModelRepository[Any],
         policy: CachePolicy,
-        load: Callable[[ModelVersion], LoadedVersion],
+        load: Callable[[ModelVersion, bool], LoadedVersion],
         clock: Clock,
         pinned: Callable[[], frozenset[str]] = frozenset,
     ) -> None:
@@ -83,7 +63,7 @@ class VersionCache:
         self._target_generation: float = -1
         self._keep: frozenset[str] = frozenset()
         self._loaded: dict[str, LoadedVersion] = {}
-        self._failures: dict[str, _Failure] = {}
+        self._failures: dict[str, Failure] = {}
         self.renew()
 
     def renew(self) -> None:
@@ -93,7 +73,7 @@ class VersionCache:
         self._lock = threading.Lock()
         self._following = threading.Lock()
         self._is_refreshing = False
-        self._flights: dict[str, _Flight] = {}
+        self._flights: dict[str, Flight] = {}
 
     # ------------------------------------------------------------------------------------------------ the latest
 
@@ -125,6 +105,13 @@ class VersionCache:
         if current is None or self.observed.generation != current.generation or now >= current.expires:
             return None
         return current.loaded
+
+    def at_hand(self, version: ModelVersion | str | None, now: float) -> LoadedVersion | None:
+        """The version a request names, or the latest for None, where neither need be asked for nor loaded."""
+        if version is None:
+            return self.fresh(now)
+        known = None if self._closed else self._names.known(version)
+        return None if known is None else self._loaded.get(known.id)
 
     def refresh(self) -> LoadedVersion:
         """Ask the repository now and wait for the latest version to be loaded, however long it takes."""
@@ -277,13 +264,13 @@ class VersionCache:
 
     # -------------------------------------------------------------------------------------------------- loading
 
-    def _board(self, version: ModelVersion) -> _Flight:
+    def _board(self, version: ModelVersion) -> Flight:
         """The flight of a version: the one under way, or a new one."""
         with self._lock:
             flight = self._flights.get(version.id)
             if flight is not None:
                 return flight
-            flight = self._flights[version.id] = _Flight()
+            flight = self._flights[version.id] = Flight()
             loaded, failure = self._loaded.get(version.id), self._failures.get(version.id)
             if loaded is not None:  # pragma: no cover  # it landed since the caller looked, two lines ago
                 flight.loaded = loaded
@@ -296,19 +283,8 @@ class VersionCache:
         self._start(f"load-{version.id}", lambda: self._fly(version, flight))
         return flight
 
-    def _fly(self, version: ModelVersion, flight: _Flight) -> None:
-        try:
-            flight.loaded = self._load(version)
-        except ServingError as error:
-            error.version_id = version.id
-            flight.error = error
-        except BaseException as exception:  # also SystemExit from a model's code: the callers must not wait for ever
-            flight.error = ModelLoadFailedError(
-                f"version {version.id} could not be loaded: {described(exception)}.",
-                hint="The exception is kept as error.exception and logged in full.",
-                exception=exception,
-                version_id=version.id,
-            )
+    def _fly(self, version: ModelVersion, flight: Flight) -> None:
+        flight.fly(lambda: self._load(version, self.current is not None and self._target == version.id), version)
         try:
             if flight.loaded is not None:
                 self._publish(flight.loaded)
@@ -334,7 +310,7 @@ class VersionCache:
             self._choose_what_stays()
             self.sweep(arriving=loaded)
 
-    def _remember_failure(self, version: ModelVersion, flight: _Flight) -> None:
+    def _remember_failure(self, version: ModelVersion, flight: Flight) -> None:
         assert flight.error is not None
         version_id = version.id
         _log.error("%s", flight.error.message, exc_info=flight.error.exception)
@@ -345,7 +321,7 @@ class VersionCache:
             attempts = 1 if known is None else known.attempts + 1
             pause = min(self._policy.retry_seconds * 2 ** min(attempts - 2, 60), self._policy.max_retry_seconds)
             retry_at = self._monotonic() + (pause if attempts > 1 else 0.0)
-            self._failures[version_id] = _Failure(version, flight.error, attempts, retry_at)
+            self._failures[version_id] = Failure(version, flight.error, attempts, retry_at)
             current = self.current
         if self._target == version_id and current is not None:
             self._without_new(flight.error, current, version_id)

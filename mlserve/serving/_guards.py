@@ -8,12 +8,13 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from typing import Any, TypeVar, final
 
-from mlserve.errors import ErrorKind, InvalidArgumentError, OverloadedError, ServingError, VersionNotFoundError
+from mlserve.errors import ErrorKind, InvalidArgumentError, OverloadedError, ServingError
 from mlserve.protocols import Router
 from mlserve.serving._batching import Batcher
 from mlserve.serving._breaker import CircuitBreaker, Permit
 from mlserve.serving._cache import VersionCache
 from mlserve.serving._calling import Caller
+from mlserve.serving._finding import Finding
 from mlserve.serving._loaded import LoadedVersion
 from mlserve.serving._options import Breaker
 from mlserve.serving._policy import Limits, is_number
@@ -63,9 +64,11 @@ class Guards:
         self._batcher = batcher
         self._breaker = breaker
         self._concurrency = concurrency
-        self._routes = None if router is None else Routes(router, self.count)
+        self._is_routed = router is not None
         self._monotonic = monotonic
         self._threads = ServerThreads(limits.max_queued)
+        routes = None if router is None else Routes(router, self.count)
+        self.finding = Finding(cache, routes, self._threads, monotonic)
         self.counts: Counter[str] = Counter()
         self.under_way: dict[int, Request] = {}
         """Requests not answered yet, by identity."""
@@ -78,7 +81,7 @@ class Guards:
         return (
             self._breaker is None
             and self._concurrency is None
-            and self._routes is None
+            and not self._is_routed
             and limits.max_in_flight is None
             and limits.default_timeout_ms is None
         )
@@ -179,12 +182,12 @@ class Guards:
         Raises:
             Exception: Why there is none.
         """
-        loaded = request.loaded = self.found(request, acquire)
+        loaded = request.loaded = self.finding.found(request, acquire)
         holds = loaded.holds
         holds.append(request)
         try:
             request.checked = checked(loaded.check, request.input)
-            self._refuse_if_late(request)
+            self.finding.refuse_if_late(request)
             permit, begun = self.enter(loaded), self._monotonic()
             error: BaseException | None = None
             try:
@@ -199,29 +202,9 @@ class Guards:
             holds.pop()
             self.sweep_if_evicting(loaded)
 
-    def found(self, request: Request, acquire: Callable[[Any], LoadedVersion]) -> LoadedVersion:
-        """The version a request goes to, loaded."""
-        routed = None if self._routes is None else self._routes.chosen(request)
-        if routed is not None:
-            try:
-                return self.in_time(request, lambda: acquire(routed))
-            except VersionNotFoundError as error:
-                self._routes.passed_over(request, error)  # type: ignore[union-attr]  # it chose
-        current = self._cache.fresh(self._monotonic()) if request.version is None else None
-        return current if current is not None else self.in_time(request, lambda: acquire(request.version))
-
-    def in_time(self, request: Request, call: Callable[[], T], loaded: LoadedVersion | None = None) -> T:
-        """Make a call on this thread, or where there is a deadline on one of the server's: of the version it calls."""
-        if request.deadline is None:
-            return call()
-        self._refuse_if_late(request)
-        future = self._threads.of(loaded).submit(call)
-        try:
-            return future.result(max(0.0, request.deadline - self._monotonic()))
-        except TimeoutError:
-            if not future.cancel() and future.done():
-                return future.result()  # it ended at that very moment, or the error is its own
-            raise too_late(request) from None
+    def in_time(self, request: Request, call: Callable[[], T], loaded: LoadedVersion) -> T:
+        """Make a call of a version on this thread, or where there is a deadline on one of the version's."""
+        return call() if request.deadline is None else self.finding.in_time(request, call, self._threads.of(loaded))
 
     def _called(self, loaded: LoadedVersion, request: Request) -> Any:
         if self._batcher is not None and self._batcher.is_worth_it(loaded):
@@ -296,20 +279,16 @@ class Guards:
             with self._lock:
                 self._waiting -= 1
 
-    def _refuse_if_late(self, request: Request) -> None:
-        if request.deadline is not None and self._monotonic() >= request.deadline:
-            raise too_late(request)
-
     # -------------------------------------------------------------------------------------------------- awaiting
 
     async def aanswer(self, request: Request, acquire: Callable[[Any], LoadedVersion]) -> Any:
         """The same as ``answer``, without blocking the caller's event loop for long."""
-        loaded = request.loaded = await self._afound(request, acquire)
+        loaded = request.loaded = await self.finding.afound(request, acquire)
         holds = loaded.holds
         holds.append(request)
         try:
             request.checked = checked(loaded.check, request.input)
-            self._refuse_if_late(request)
+            self.finding.refuse_if_late(request)
             permit, begun = self.enter(loaded), self._monotonic()
             error: BaseException | None = None
             try:
@@ -324,32 +303,6 @@ class Guards:
             holds.pop()
             self.sweep_if_evicting(loaded)
 
-    async def _afound(self, request: Request, acquire: Callable[[Any], LoadedVersion]) -> LoadedVersion:
-        routed = None if self._routes is None else self._routes.chosen(request)
-        if routed is not None:
-            try:
-                return await self._ain_time(request, lambda: acquire(routed))
-            except VersionNotFoundError as error:
-                self._routes.passed_over(request, error)  # type: ignore[union-attr]  # it chose
-        current = self._cache.fresh(self._monotonic()) if request.version is None else None
-        return current if current is not None else await self._ain_time(request, lambda: acquire(request.version))
-
-    async def _ain_time(self, request: Request, call: Callable[[], T], loaded: LoadedVersion | None = None) -> T:
-        """Make a call on one of the server's threads; see ``in_time``."""
-        import asyncio
-
-        self._refuse_if_late(request)
-        future = self._threads.of(loaded).submit(call)
-        waiting = asyncio.wrap_future(future)
-        if request.deadline is None:
-            return await waiting
-        try:
-            return await asyncio.wait_for(waiting, max(0.0, request.deadline - self._monotonic()))
-        except TimeoutError:
-            if future.done() and not future.cancelled():
-                return future.result()  # it ended at that very moment, or the error is its own
-            raise too_late(request) from None
-
     async def _acalled(self, loaded: LoadedVersion, request: Request) -> Any:
         if self._batcher is not None and self._batcher.is_worth_it(loaded):
             return await self._batcher.turns.acall(loaded, request)
@@ -358,9 +311,9 @@ class Guards:
         average = loaded.average_ms
         if self._concurrency is None and average is not None and average <= self._limits.inline_below_ms:
             value = await self._caller.acall(loaded, request.checked)
-            self._refuse_if_late(request)
+            self.finding.refuse_if_late(request)
             return value
-        return await self._ain_time(request, lambda: self._timed(loaded, request), loaded)
+        return await self.finding.ain_time(request, lambda: self._timed(loaded, request), self._threads.of(loaded))
 
     async def off_loop(self, call: Callable[[], T]) -> T:
         """Make a call that may wait for others on a thread and await it.
@@ -379,7 +332,7 @@ class Guards:
         """Await a coroutine model's answer to a checked request, in its turn and in time."""
         import asyncio
 
-        self._refuse_if_late(request)
+        self.finding.refuse_if_late(request)
         gate: threading.Semaphore | None = loaded.gate
         if gate is not None and not gate.acquire(blocking=False):
             taken = self._threads.turns.submit(lambda: self._wait_for(gate, request))

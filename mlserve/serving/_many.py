@@ -104,7 +104,7 @@ class ManyPath:
     def _outcomes(self, whole: Request, requests: Sequence[Request]) -> list[Any]:
         """For each request its answer, or the exception that stands for it."""
         try:
-            loaded = self._guards.found(whole, self._acquire)
+            loaded = self._guards.finding.found(whole, self._acquire)
         except Exception as error:
             return [translated(error, None).copy() for _ in requests]
         outcomes: list[Any] = [None] * len(requests)

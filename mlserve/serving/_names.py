@@ -103,6 +103,12 @@ class VersionNames:
             found = names.versions[name] = self._find(name)
         return found
 
+    def known(self, version: ModelVersion | str) -> ModelVersion | None:
+        """The same, where the repository need not be asked; else None."""
+        name, names = version.id if isinstance(version, ModelVersion) else version, self._names
+        is_current = names.generation == self._observed.generation and self._monotonic() < names.expires
+        return names.versions.get(name) if is_current and isinstance(name, str) else None
+
     def _find(self, name: str) -> ModelVersion:
         try:
             active = {version.id: version for version in self._repository.get_active_versions()}

@@ -115,7 +115,8 @@ class ServerThreads:
         max_queued: Calls that wait for a thread of each, at most; None for no limit.
 
     Attributes:
-        shared: For what is no model's: asking the repository, waiting for a load.
+        shared: For what is no model's: asking the repository for its latest version, and waiting for that.
+        loading: For waiting for versions that are named or routed to, and not loaded yet: these keep no other waiting.
         waiting: For calls that may wait for some of the others.
         turns: For waiting for a turn: in one pool with those whose turn it is they could take all threads, for ever.
     """
@@ -123,6 +124,7 @@ class ServerThreads:
     def __init__(self, max_queued: int | None) -> None:
         self._max_queued = max_queued
         self.shared = WorkerPool(max_queued)
+        self.loading = WorkerPool(max_queued)
         self.waiting = WorkerPool(max_queued)
         self.turns = WorkerPool(max_queued)
         self._lock = threading.Lock()
@@ -130,13 +132,11 @@ class ServerThreads:
     def renew(self) -> None:
         """No threads and no calls, as in a forked child; versions have none of their own any more by then."""
         self._lock = threading.Lock()
-        for pool in (self.shared, self.waiting, self.turns):
+        for pool in (self.shared, self.loading, self.waiting, self.turns):
             pool.renew()
 
-    def of(self, loaded: LoadedVersion | None) -> WorkerPool:
-        """A version's own threads, so that those that hang in its model are not missed by the others; else shared."""
-        if loaded is None:
-            return self.shared
+    def of(self, loaded: LoadedVersion) -> WorkerPool:
+        """A version's own threads, so that those that hang in its model are not missed by the others."""
         if loaded.pool is None:
             with self._lock:
                 if loaded.pool is None:  # pragma: no branch  # another thread may have been faster

@@ -1,0 +1,108 @@
+"""Which version a request goes to, and waiting for it no longer than the request may."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar, final
+
+from mlserve.errors import VersionNotFoundError
+from mlserve.serving._cache import VersionCache
+from mlserve.serving._loaded import LoadedVersion
+from mlserve.serving._pool import ServerThreads, WorkerPool
+from mlserve.serving._requests import Request, too_late
+from mlserve.serving._routes import Routes
+
+T = TypeVar("T")
+
+Acquire = Callable[[Any], LoadedVersion]
+
+
+@final
+class Finding:
+    """Finds versions, and makes calls in time.
+
+    *Thread safety*: yes.
+
+    Args:
+        cache: The models.
+        routes: The router's choices, or None.
+        threads: Where calls with a time limit are made, and those that an event loop must not wait for.
+        monotonic: Tells seconds.
+    """
+
+    def __init__(
+        self, cache: VersionCache, routes: Routes | None, threads: ServerThreads, monotonic: Callable[[], float]
+    ) -> None:
+        self._cache = cache
+        self._routes = routes
+        self._threads = threads
+        self._monotonic = monotonic
+
+    def found(self, request: Request, acquire: Acquire) -> LoadedVersion:
+        """The version a request goes to, loaded."""
+        routed = None if self._routes is None else self._routes.chosen(request)
+        if routed is not None:
+            try:
+                return self._acquired(request, routed, acquire)
+            except VersionNotFoundError as error:
+                self._routes.passed_over(request, error)  # type: ignore[union-attr]  # it chose
+        return self._acquired(request, request.version, acquire)
+
+    async def afound(self, request: Request, acquire: Acquire) -> LoadedVersion:
+        """The same, without blocking the caller's event loop."""
+        routed = None if self._routes is None else self._routes.chosen(request)
+        if routed is not None:
+            try:
+                return await self._aacquired(request, routed, acquire)
+            except VersionNotFoundError as error:
+                self._routes.passed_over(request, error)  # type: ignore[union-attr]  # it chose
+        return await self._aacquired(request, request.version, acquire)
+
+    def _acquired(self, request: Request, version: Any, acquire: Acquire) -> LoadedVersion:
+        loaded = self._cache.at_hand(version, self._monotonic())
+        return self.in_time(request, lambda: acquire(version), self._pool(version)) if loaded is None else loaded
+
+    async def _aacquired(self, request: Request, version: Any, acquire: Acquire) -> LoadedVersion:
+        loaded = self._cache.at_hand(version, self._monotonic())
+        return await self.ain_time(request, lambda: acquire(version), self._pool(version)) if loaded is None else loaded
+
+    def _pool(self, version: Any) -> WorkerPool:
+        return self._threads.shared if version is None else self._threads.loading
+
+    def in_time(self, request: Request, call: Callable[[], T], pool: WorkerPool) -> T:
+        """Make a call on this thread, or where there is a deadline on one of a pool."""
+        if request.deadline is None:
+            return call()
+        self.refuse_if_late(request)
+        future = pool.submit(call)
+        try:
+            return future.result(max(0.0, request.deadline - self._monotonic()))
+        except TimeoutError:
+            if not future.cancel() and future.done():
+                return future.result()  # it ended at that very moment, or the error is its own
+            raise too_late(request) from None
+
+    async def ain_time(self, request: Request, call: Callable[[], T], pool: WorkerPool) -> T:
+        """Make a call on a thread of a pool; see ``in_time``."""
+        import asyncio
+
+        self.refuse_if_late(request)
+        future = pool.submit(call)
+        waiting = asyncio.wrap_future(future)
+        if request.deadline is None:
+            return await waiting
+        try:
+            return await asyncio.wait_for(waiting, max(0.0, request.deadline - self._monotonic()))
+        except TimeoutError:
+            if future.done() and not future.cancelled():
+                return future.result()  # it ended at that very moment, or the error is its own
+            raise too_late(request) from None
+
+    def refuse_if_late(self, request: Request) -> None:
+        """See that a request is still in time.
+
+        Raises:
+            DeadlineExceededError: It is not.
+        """
+        if request.deadline is not None and self._monotonic() >= request.deadline:
+            raise too_late(request)
