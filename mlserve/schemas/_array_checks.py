@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from mlserve._rendering import described
 from mlserve.errors import InvalidInputError
+from mlserve.schemas._coercions import EXACT_INTEGER
 from mlserve.schemas._limits import SHORT_ROW, Limits, range_text
 from mlserve.schemas._named import labelled, misnamed
 from mlserve.schemas._results import FAULTS_NAMED, Enforcement, Fault, listed, refusal, shown
@@ -77,6 +78,8 @@ class ArrayCheck:
             raise _invalid("the input holds integers out of range", dtype.name, "Infer the schema from such data.")
         if dtype.kind == "f":
             self._check_finite(array, cast)
+            if dtype.itemsize == 8 and array.dtype.kind in "iu":
+                self._check_exact(array, cast)
         if self.limits is not None:
             self._check_limits(cast.reshape(-1), self.limits, warnings)
         return cast
@@ -123,6 +126,15 @@ class ArrayCheck:
             else f"Clip it to the range of {schema.dtype}, or infer the schema from data with infinities."
         )
         raise _invalid(f"{named}{more}", f"a finite {schema.dtype}", hint, self._place(int(flat[0])))
+
+    def _check_exact(self, given: npt.NDArray[Any], cast: npt.NDArray[Any]) -> None:
+        for index in np.flatnonzero(np.abs(cast) >= EXACT_INTEGER):
+            # As Python's integers: a cast back may overflow.
+            if int(cast.flat[index]) != int(given.flat[index]):
+                place = self._place(int(index))
+                hint = "Beyond 2**53 floats leave integers out: pass a float, if it need not be exact."
+                wrong = f"{place} is {given.flat[index]}"
+                raise _invalid(wrong, f"an integer that {self.schema.dtype} holds exactly", hint, place)
 
     def _check_limits(self, flat: npt.NDArray[Any], limits: Limits, warnings: list[str]) -> None:
         faults = [

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +50,8 @@ class HealthExaminer:
     synthetic_input: Any
     predict_once: Callable[[LoadedVersion, Any], object]
     batcher: Batcher | None = None
+    _seen: Counter[str] = attrs.field(factory=Counter, init=False)
+    """Errors of the monitor that an earlier check has told of."""
 
     def examine(self) -> HealthStatus:
         """All checks, one after the other. Never raises."""
@@ -57,9 +60,8 @@ class HealthExaminer:
         if loaded is not None:
             checks.append(self._check_prediction(loaded))
             checks.append(_check_validation(loaded))
-            checks += _check_breaker(loaded)
-        if self.batcher is not None:
-            checks.append(_check_batcher(self.batcher))
+        checks += _check_breakers(self.cache.loaded)
+        checks.append(_check_batcher(self.batcher))
         metrics = self._check_monitor(checks)
         checks.append(self._check_error_rate(metrics))
         checks.append(_check_latency(metrics))
@@ -96,6 +98,8 @@ class HealthExaminer:
             loaded = self.cache.refresh()
         except ServingError as error:
             checks.append(HealthCheck("repository", CheckStatus.FAIL, error.message))
+            checks.append(HealthCheck("model", CheckStatus.FAIL, "no version is loaded that could answer"))
+            checks.append(HealthCheck("prediction", CheckStatus.SKIPPED, "there is no model to try"))
             return None
         trouble = self.cache.trouble
         if trouble is None:
@@ -125,7 +129,13 @@ class HealthExaminer:
             self.recorder.failed(error)
             checks.append(HealthCheck("monitor", CheckStatus.WARN, f"the monitor cannot be read: {described(error)}"))
             return None
-        checks.append(HealthCheck("monitor", CheckStatus.PASS, "the monitor can be read"))
+        errors = self.recorder.errors
+        new, self._seen["monitor"] = errors - self._seen["monitor"], errors
+        if new:
+            detail = f"the monitor can be read, and raised {new} times when it was written, since it was last looked at"
+            checks.append(HealthCheck("monitor", CheckStatus.WARN, detail))
+        else:
+            checks.append(HealthCheck("monitor", CheckStatus.PASS, "the monitor can be read"))
         return metrics
 
     def _check_error_rate(self, metrics: ModelMetrics | None) -> HealthCheck:
@@ -144,17 +154,20 @@ def _check_validation(loaded: LoadedVersion) -> HealthCheck:
     return HealthCheck("validation", CheckStatus.SKIPPED, "Unvalidated: register the version with schema= or example=")
 
 
-def _check_breaker(loaded: LoadedVersion) -> list[HealthCheck]:
-    if loaded.breaker is None:
+def _check_breakers(versions: Sequence[LoadedVersion]) -> list[HealthCheck]:
+    states = {version.id: version.breaker.state for version in versions if version.breaker is not None}
+    if not states:
         return []
-    state = loaded.breaker.state
     from mlserve.serving._breaker import BreakerState  # loaded, since there is one
 
-    status = CheckStatus.PASS if state is BreakerState.CLOSED else CheckStatus.WARN
-    return [HealthCheck("breaker", status, f"the circuit breaker of version {loaded.id} is {state}")]
+    is_closed = all(state is BreakerState.CLOSED for state in states.values())
+    detail = "; ".join(f"the circuit breaker of version {name} is {state}" for name, state in states.items())
+    return [HealthCheck("breaker", CheckStatus.PASS if is_closed else CheckStatus.WARN, detail)]
 
 
-def _check_batcher(batcher: Batcher) -> HealthCheck:
+def _check_batcher(batcher: Batcher | None) -> HealthCheck:
+    if batcher is None:
+        return HealthCheck("batcher", CheckStatus.SKIPPED, "requests are not batched")
     threads = batcher.batches.threads
     if threads.ensure_alive():
         return HealthCheck("batcher", CheckStatus.PASS, f"{threads.deaths} restarts")

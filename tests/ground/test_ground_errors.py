@@ -7,6 +7,7 @@ import copy
 import pickle
 import re
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import pytest
 
@@ -384,3 +385,25 @@ def test_forgetting_ends_in_a_circle():
     first.__cause__, second.__cause__ = second, first
     PredictionExceptionError("it failed.", exception=first).forget_traceback()
     assert (first.__traceback__, second.__traceback__) == (None, None)
+
+
+@dataclass(frozen=True)
+class FrozenError(Exception):
+    """An exception that refuses that its attributes are set."""
+
+    code: int
+
+
+@dataclass(frozen=True)
+class FrozenAttributeError(AttributeError):
+    """The same, that may hold the object that lacked an attribute."""
+
+    code: int
+
+
+@pytest.mark.parametrize("kind", [FrozenError, FrozenAttributeError])
+def test_forgetting_asks_no_exception_for_leave(kind):
+    """What an exception that cannot be changed holds on to is dropped all the same."""
+    inner = raised(kind(3))
+    PredictionExceptionError("it failed.", exception=inner).forget_traceback()
+    assert (inner.__traceback__, inner.code) == (None, 3)

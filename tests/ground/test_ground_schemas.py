@@ -721,3 +721,27 @@ def test_long_doubles_beyond_a_double_teach_a_schema():
     schema = ArraySchema.infer(rows)
     assert schema.validate(rows[0]).is_valid
     assert not schema.allow_infinite
+
+
+@pytest.mark.parametrize(
+    ("value", "form"),
+    [
+        (2**53 + 1, list),
+        (2**53 + 1, np.array),
+        (-(2**53) - 1, np.array),
+        (2**63 - 1, np.array),
+        (2**64 - 1, np.uint64),
+    ],
+)
+def test_an_integer_that_a_float_does_not_hold_is_refused(value, form):
+    """A 64-bit integer that would reach the model as another number is named, and refused."""
+    given = np.array([0, value], np.uint64) if form is np.uint64 else form([0, value])
+    result = ArraySchema(shape=(2,)).validate(given)
+    assert (result.is_valid, f"feature 1 is {value}" in (result.message or "")) == (False, True)
+
+
+@pytest.mark.parametrize("value", [0, 2**53, -(2**53), 2**60, 2**63])
+def test_an_integer_that_a_float_holds_is_valid(value):
+    """Whatever its size, an integer that a float64 holds exactly is taken."""
+    result = ArraySchema(shape=(2,)).validate(np.array([0, value]))
+    assert (result.is_valid, int(result.value[1])) == (True, value)

@@ -314,3 +314,23 @@ def test_a_version_that_hangs_takes_no_thread_from_others(is_async: bool, tallie
     hanging.gate.open()
     assert (result.value, {call.result().value for call in stuck}) == (5, {1})
     background_ended()
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_short_model_that_takes_long_is_too_late(late: bool, host: Host) -> None:
+    """A call that an event loop makes itself, as it was short so far, is no answer where it ends too late."""
+    clock = ManualClock()
+    took = timedelta(0)
+
+    def model(input: Any) -> Any:
+        clock.advance(took)
+        return input
+
+    server = host(model, clock=clock)
+    server.predict(1)
+    asyncio.run(server.apredict(1))
+    took = timedelta(milliseconds=60 if late else 40)
+    result = asyncio.run(server.apredict(2, timeout_ms=50))
+    assert (result.value, result.error and result.error.kind) == (
+        (None, ErrorKind.DeadlineExceeded) if late else (2, None)
+    )

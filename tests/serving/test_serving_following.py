@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Callable
 from datetime import timedelta
@@ -24,6 +25,7 @@ from mlserve import CachePolicy, ErrorKind, InMemoryModelRepository, ModelServer
 from mlserve.clocks import ManualClock
 from mlserve.errors import ModelLoadFailedError, RepositoryUnavailableError, VersionNotFoundError
 from mlserve.records import HealthState
+from mlserve.serving._pool import MOST_THREADS
 
 Build = Callable[..., ModelServer]
 PATIENT = CachePolicy(swap_wait_ms=math.inf)
@@ -690,3 +692,60 @@ def test_an_error_with_a_kind_that_the_repository_raises_keeps_it(build: Build) 
     repository.broken["get_active_versions"] = RepositoryUnavailableError("asleep until Monday.")
     error = build(repository).predict(0, "1").error
     assert (error.kind, error.message) == (ErrorKind.RepositoryUnavailable, "asleep until Monday.")
+
+
+def test_a_repository_that_hangs_is_asked_once(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long it takes to answer, no further thread asks it for its latest version; then it is asked again."""
+    clock, gate = ManualClock(), Gate()
+    repository = ThreeMethodRepository()
+    server = serving(repository, build, clock=clock)
+    asked = repository.get_latest_version
+    monkeypatch.setattr(repository, "get_latest_version", lambda: (gate.pass_through(), asked())[1])
+    before = repository.calls["get_latest_version"]
+    for _ in range(5):
+        clock.advance(2 * SECOND)
+        assert server.predict(0).value == "old"
+    gate.wait_until_reached()
+    gate.open()
+    background_ended()
+    assert repository.calls["get_latest_version"] == before + 1
+    clock.advance(2 * SECOND)
+    server.predict(0)
+    background_ended()
+    assert repository.calls["get_latest_version"] == before + 2
+
+
+def test_who_waits_for_a_load_keeps_no_other_waiting(build: Build) -> None:
+    """While more callers than there are threads wait for a version that loads, those of loaded ones are answered, by
+    name, in time and awaiting, and the latest version is followed.
+    """
+    repository = FullRepository()
+    server = serving(repository, build, cache=PATIENT)
+    gate = repository.gate("2")
+    repository.register(Answering("slow"), activate=False)
+    repository.activate("2")
+    repository.activate("1")
+    assert server.predict(0, "1").value == "old"
+
+    async def ask() -> list[Any]:
+        waiting = [asyncio.ensure_future(server.apredict(0, "2")) for _ in range(MOST_THREADS + 2)]
+        await asyncio.to_thread(gate.wait_until_reached)
+        found = [await server.apredict(0, "1"), await server.apredict(0), await server.apredict(0, timeout_ms=1e9)]
+        repository.register(Answering("new"))
+        found.append(await server.apredict(0))
+        gate.open()
+        return [result.value for result in [*found, *await asyncio.gather(*waiting)]]
+
+    assert asyncio.run(ask()) == ["old", "old", "old", "new", *["slow"] * (MOST_THREADS + 2)]
+
+
+def test_requests_are_hits_or_misses(build: Build) -> None:
+    """A request that waits for its model to be loaded is a miss, any other that is taken in a hit."""
+    repository = FullRepository()
+    server = serving(repository, build)
+    server.predict(0)
+    repository.register(Answering("new"))
+    server.predict(0, "2")
+    server.predict(0, "2")
+    counters = server.statistics()
+    assert (counters.accepted, counters.hits, counters.misses) == (4, 2, 2)

@@ -23,9 +23,17 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
-from mlserve import ArraySchema, HealthPolicy, InMemoryModelMonitor, InMemoryModelRepository, ModelMetrics, ModelServer
+from mlserve import (
+    ArraySchema,
+    HealthPolicy,
+    InMemoryModelMonitor,
+    InMemoryModelRepository,
+    ModelMetrics,
+    ModelServer,
+)
 from mlserve.clocks import ManualClock
 from mlserve.records import CheckStatus, HealthCheck, HealthState, HealthStatus
+from mlserve.serving import Breaker
 
 Build = Callable[..., ModelServer]
 
@@ -78,6 +86,7 @@ def test_every_check_is_reported_by_name(dividing: ModelServer) -> None:
         "model": CheckStatus.PASS,
         "prediction": CheckStatus.PASS,
         "validation": CheckStatus.SKIPPED,
+        "batcher": CheckStatus.SKIPPED,
         "monitor": CheckStatus.PASS,
         "error_rate": CheckStatus.PASS,
         "latency": CheckStatus.PASS,
@@ -440,3 +449,36 @@ def test_health_is_readable(dividing: ModelServer) -> None:
     health = dividing.check_health()
     assert "HEALTHY" in repr(health)
     assert all(found.name in repr(health) and found.name in health._repr_html_() for found in health.checks)
+
+
+def test_every_check_is_reported_where_nothing_is_loaded(build: Build, repository: InMemoryModelRepository) -> None:
+    """Without a version the model fails, and there is nothing to predict with."""
+    health = build(repository).check_health()
+    found = [check(health, name).status for name in ("repository", "model", "prediction")]
+    assert found == [CheckStatus.FAIL, CheckStatus.FAIL, CheckStatus.SKIPPED]
+
+
+def test_a_monitor_that_cannot_be_written_is_a_warning(build: Build, repository: InMemoryModelRepository) -> None:
+    """Records that were lost since the last check are told of, once; without new ones all is well again."""
+    monitor = EightMethodMonitor()
+    monitor.broken["record_prediction"] = OSError("full")
+    repository.register(Answering(1))
+    server = build(repository, monitor)
+    server.check_health()
+    server.predict(1)
+    server.predict(2)
+    found = [check(server.check_health(), "monitor") for _ in range(2)]
+    assert [one.status for one in found] == [CheckStatus.WARN, CheckStatus.PASS]
+    assert "2 times" in found[0].detail
+
+
+def test_the_breakers_of_all_versions_are_seen(build: Build, repository: InMemoryModelRepository) -> None:
+    """An open breaker of a version that is not the latest is a warning, and named."""
+    repository.register(lambda x: 1 // 0)
+    repository.register(Answering(2))
+    server = build(repository, breaker=Breaker(min_calls=2))
+    for _ in range(3):
+        server.predict(1, "1")
+    server.predict(1)
+    found = check(server.check_health(), "breaker")
+    assert (found.status, "version 1 is OPEN" in found.detail) == (CheckStatus.WARN, True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import dataclasses
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -9,7 +11,14 @@ from typing import Any
 import attrs
 import numpy as np
 import pytest
-from serving_doubles import EightMethodMonitor, FullRepository, ThreeMethodRepository, UnprintableError, all_at_once
+from serving_doubles import (
+    EightMethodMonitor,
+    FullRepository,
+    Tallied,
+    ThreeMethodRepository,
+    UnprintableError,
+    all_at_once,
+)
 
 from mlserve import (
     ErrorKind,
@@ -455,3 +464,31 @@ def test_a_named_version_is_looked_up_once(build: Build) -> None:
     for _ in range(10):
         server.predict(0, "1")
     assert repository.calls.total() == asked
+
+
+@dataclasses.dataclass(frozen=True)
+class FrozenError(Exception):
+    """An exception that refuses that its attributes are set."""
+
+    code: int
+
+
+def test_an_exception_that_cannot_be_changed_is_a_failed_result(host: Callable[..., Tallied]) -> None:
+    """Whatever kind of exception a model raises, every way to predict answers with a failed result."""
+
+    def model(input: Any) -> Any:
+        raise FrozenError(input)
+
+    server = host(model)
+    results = [server.predict(1), asyncio.run(server.apredict(2)), *server.predict_many([3])]
+    assert [result.error.exception.code for result in results] == [1, 2, 3]
+
+
+def test_a_load_that_raises_such_an_exception_is_remembered(tallied: Callable[..., Tallied]) -> None:
+    """The failed load is told of, and is not tried again at each request."""
+    repository = ThreeMethodRepository()
+    repository.register(int)
+    repository.broken_loads["1"] = FrozenError(1)  # type: ignore[assignment]  # it is an exception
+    server = tallied(repository)
+    found = [server.predict(1).error.kind for _ in range(5)]
+    assert (found, repository.loads["1"]) == ([ErrorKind.ModelLoadFailed] * 5, 2)

@@ -244,7 +244,12 @@ class Garbage:
         return "garbage"
 
 
-@pytest.mark.parametrize("wrong", ["load", "warm up", "garbage", "long"])
+def failing(input: Any) -> Any:
+    """A model that cannot answer anything."""
+    raise ValueError("no")
+
+
+@pytest.mark.parametrize("wrong", ["load", "warm up", "garbage", "a function", "long"])
 @pytest.mark.parametrize("options", [{}, {"batching": Batching()}], ids=["alone", "batched"])
 def test_callers_never_notice_a_bad_new_version(wrong: str, options: dict[str, Any], tallied: Host) -> None:
     """A new version that fails to load, to warm up, to answer its example, or takes long: the old one answers every
@@ -266,7 +271,10 @@ def test_callers_never_notice_a_bad_new_version(wrong: str, options: dict[str, A
     gate = repository.gate("2") if wrong == "long" else None
     if wrong == "load":
         repository.broken_loads["2"] = OSError("no")
-    repository.register({"warm up": Unwarmable(), "garbage": Garbage()}.get(wrong, lambda x: "new"), example=[1.0])
+    repository.register(
+        {"warm up": Unwarmable(), "garbage": Garbage(), "a function": failing}.get(wrong, lambda x: "new"),
+        example=[1.0],
+    )
     until(lambda: repository.loads["2"] > 0)
     if gate is None:
         until(lambda: server.statistics().load_failures > 0)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,8 @@ import pytest
 from serving_doubles import PATIENCE, Gate, InThread, Tallied, TickingClock, queued, until
 
 from mlserve import ArraySchema, Batching, ErrorKind, InMemoryModelRepository
-from mlserve.serving import _batches, _bunches
+from mlserve.clocks import ManualClock
+from mlserve.serving import _batches, _bunches, _lanes
 
 Host = Callable[..., Tallied]
 
@@ -316,3 +318,43 @@ def test_an_interrupt_on_its_thread_fails_a_long_batch(
     assert [result.error.kind for result in results] == [ErrorKind.PredictionException] * 2
     assert [result.value for result in together(server, [], 1.0, 2.0)] == [2.0, 4.0]
     assert "ended by an error" in caplog.text
+
+
+class Waits:
+    """Answers each input with itself after as long as ``took_ms`` says, which it does not compute; knows where."""
+
+    def __init__(self, clock: ManualClock) -> None:
+        self.clock = clock
+        self.took_ms = 0.1
+        self.threads: list[bool] = []
+
+    def predict_batch(self, inputs: Sequence[Any]) -> list[Any]:
+        self.clock.advance(timedelta(milliseconds=self.took_ms))
+        self.threads.append(threading.current_thread() is threading.main_thread())
+        return list(inputs)
+
+
+def test_a_model_that_waits_leaves_the_loop(tallied: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batches that hold the event loop longer than they may, though they compute little, go to a thread after the
+    second in a row, and are tried again on the loop once in a while.
+    """
+    monkeypatch.setattr(_lanes, "OFF_LOOP_BATCHES", 3)
+    clock = ManualClock()
+    model = Waits(clock)
+    repository = InMemoryModelRepository[Any]()
+    repository.register(model)
+    server = tallied(repository, batching=Batching(), clock=clock)
+    server.predict(0)
+
+    async def ask() -> list[list[Any]]:
+        found = []
+        for number in range(12):
+            model.took_ms = 0.1 if number < 2 else 20.0
+            results = await asyncio.gather(server.apredict(number), server.apredict(-number))
+            found.append([result.value for result in results])
+        return found
+
+    model.threads.clear()
+    assert asyncio.run(ask()) == [[number, -number] for number in range(12)]
+    on_loop = [True, True, True, True, *[False] * 3, True, *[False] * 3, True]
+    assert model.threads == on_loop
