@@ -22,6 +22,7 @@ from mlserve.serving._tables import (
     is_frame,
     many_by_argmax,
     many_by_both,
+    many_by_clear_argmax,
     many_by_predict,
 )
 
@@ -30,19 +31,21 @@ ARGMAX_IS_PREDICT = frozenset(
         "BernoulliNB",
         "CategoricalNB",
         "ComplementNB",
-        "DecisionTreeClassifier",
-        "ExtraTreeClassifier",
-        "ExtraTreesClassifier",
         "GaussianNB",
         "HistGradientBoostingClassifier",
         "LogisticRegression",
         "LogisticRegressionCV",
         "MultinomialNB",
-        "RandomForestClassifier",
     }
 )
-"""scikit-learn classifiers whose ``predict`` is the argmax of ``predict_proba``, as their sources show: one call gives
-both the label and its probability."""
+"""scikit-learn classifiers whose ``predict`` is the argmax of ``predict_proba`` but for rounding, as their sources show:
+one call gives both the label and its probability."""
+
+PREDICT_TAKES_ARGMAX = frozenset(
+    {"DecisionTreeClassifier", "ExtraTreeClassifier", "ExtraTreesClassifier", "RandomForestClassifier"}
+)
+"""Those whose ``predict`` takes the argmax of the very numbers that ``predict_proba`` answers: of classes that are
+equally probable, as a few trees often have them, the first."""
 
 CLEAR_MARGIN = 1e-9
 """Below this distance between the two most probable classes rounding could order them otherwise than ``predict``
@@ -169,8 +172,12 @@ def _adapt_rows(model: Any, description: VersionDescription | None) -> Adapter:
             lambda input: _only(predict(to_rows(input))), call_many=many_by_predict(model, to_rows), **shared
         )
     shared["has_confidence"] = True
-    if _argmax_is_predict(model):
-        return Adapter(_by_argmax(model, to_rows), call_many=many_by_argmax(model, to_rows, CLEAR_MARGIN), **shared)
+    if _is_one_of(PREDICT_TAKES_ARGMAX, model):
+        return Adapter(_by_argmax(model, to_rows), call_many=many_by_argmax(model, to_rows), **shared)
+    if _is_one_of(ARGMAX_IS_PREDICT, model):
+        return Adapter(
+            _by_clear_argmax(model, to_rows), call_many=many_by_clear_argmax(model, to_rows, CLEAR_MARGIN), **shared
+        )
     return Adapter(_by_both(model, to_rows), call_many=many_by_both(model, to_rows), **shared)
 
 
@@ -192,6 +199,17 @@ def _by_both(model: Any, to_rows: Callable[[Any], Any]) -> Callable[[Any], tuple
 
 
 def _by_argmax(model: Any, to_rows: Callable[[Any], Any]) -> Callable[[Any], tuple[Any, float]]:
+    predict_proba, classes = model.predict_proba, model.classes_
+
+    def call(input: Any) -> tuple[Any, float]:
+        probabilities = _only(predict_proba(to_rows(input)))
+        best = probabilities.argmax()
+        return classes[best], float(probabilities[best])
+
+    return call
+
+
+def _by_clear_argmax(model: Any, to_rows: Callable[[Any], Any]) -> Callable[[Any], tuple[Any, float]]:
     predict, predict_proba, classes = model.predict, model.predict_proba, model.classes_
 
     def call(input: Any) -> tuple[Any, float]:
@@ -205,11 +223,11 @@ def _by_argmax(model: Any, to_rows: Callable[[Any], Any]) -> Callable[[Any], tup
     return call
 
 
-def _argmax_is_predict(model: Any) -> bool:
+def _is_one_of(names: frozenset[str], model: Any) -> bool:
     last = model.steps[-1][1] if type(model).__module__ == "sklearn.pipeline" else model
     return (
         type(last).__module__.startswith("sklearn.")
-        and type(last).__name__ in ARGMAX_IS_PREDICT
+        and type(last).__name__ in names
         and isinstance(getattr(model, "classes_", None), np.ndarray)
     )
 

@@ -245,8 +245,13 @@ class ModelServer(PredictionService[TIn, TOut], Generic[TModel, TIn, TOut]):
         enlist = self._enlist
         if enlist is not None and version is None and timeout_ms is None:
             started = self._monotonic()
-            loaded = self._cache.fresh(started)
-            if loaded is not None:
+            current = self._cache.current
+            if (
+                current is not None
+                and self._observed.generation == current.generation
+                and started < current.expires
+            ):
+                loaded = current.loaded
                 leases = loaded.leases
                 leases.append("batched")
                 try:

@@ -70,7 +70,18 @@ def many_by_both(model: Any, to_rows: ToRows) -> CallMany:
     return call_many
 
 
-def many_by_argmax(model: Any, to_rows: ToRows, clear_margin: float) -> CallMany:
+def many_by_argmax(model: Any, to_rows: ToRows) -> CallMany:
+    """One call of ``predict_proba``; the most probable class is the label."""
+    predict_proba, classes = model.predict_proba, model.classes_
+
+    def call_many(inputs: Sequence[Any]) -> Answers:
+        probabilities = _probabilities(predict_proba(_stacked(inputs, to_rows)), len(inputs))
+        return Answers(classes[probabilities.argmax(axis=1)], probabilities.max(axis=1))
+
+    return call_many
+
+
+def many_by_clear_argmax(model: Any, to_rows: ToRows, clear_margin: float) -> CallMany:
     """One call of ``predict_proba``; of ``predict`` for the rows whose two most probable classes are too close."""
     predict, predict_proba, classes = model.predict, model.predict_proba, model.classes_
 

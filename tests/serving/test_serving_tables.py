@@ -13,14 +13,14 @@ import pytest
 from scipy import sparse
 from sklearn.compose import make_column_transformer
 from sklearn.datasets import load_diabetes, load_iris
-from sklearn.ensemble import RandomForestClassifier
+from sklearn.ensemble import ExtraTreesClassifier, RandomForestClassifier
 from sklearn.linear_model import LinearRegression, LogisticRegression, RidgeClassifier
 from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.svm import SVC
-from sklearn.tree import DecisionTreeClassifier
+from sklearn.tree import DecisionTreeClassifier, ExtraTreeClassifier
 
 from mlserve.errors import InvalidInputError, PredictionExceptionError
 from mlserve.serving._dispatch import adapt
@@ -81,11 +81,32 @@ def test_rows_with_a_tie_are_asked_of_predict() -> None:
         def predict_proba(self, X: Any) -> Any:
             return np.where(X[:, :1] > 0, [[0.9, 0.1]], [[0.5, 0.5]])
 
-    Tied.__module__, Tied.__name__ = "sklearn.tree._classes", "DecisionTreeClassifier"
+    Tied.__module__, Tied.__name__ = "sklearn.naive_bayes", "GaussianNB"
     model = Tied()
     adapter = adapt(model, None, None)
     assert adapter.call_many(np.array([[1.0], [-1.0], [2.0]])).each() == [(0, 0.9), (1, 0.5), (0, 0.9)]
     assert model.asked == [1]
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        DecisionTreeClassifier(random_state=0),
+        ExtraTreeClassifier(random_state=0),
+        ExtraTreesClassifier(3, random_state=0),
+        RandomForestClassifier(3, bootstrap=False, random_state=0),
+    ],
+    ids=lambda model: type(model).__name__,
+)
+def test_trees_are_asked_once_whatever_the_ties(model: Any) -> None:
+    """Of equally probable classes trees answer the one that their own ``predict`` does, and that is not called."""
+    contradictory, labels = np.array([[0.0], [0.0], [1.0], [2.0], [2.0]]), ["b", "a", "a", "c", "b"]
+    model.fit(contradictory, labels)
+    asked = np.array([[0.0], [1.0], [2.0]])
+    expected = list(zip(model.predict(asked).tolist(), [0.5, 1.0, 0.5], strict=True))
+    model.predict = lambda X: pytest.fail("predict was called as well")
+    adapter = adapt(model, None, None)
+    assert adapter.call_many(asked).each() == [adapter.call(row) for row in asked] == expected
 
 
 FRAME = pd.DataFrame({"size": [1.0, 2.0, 3.0, 4.0] * 5, "kind": ["a", "b", "b", "c"] * 5})
@@ -115,8 +136,8 @@ def test_a_pipeline_fitted_on_a_frame(form: str, fitted_on_a_frame: Any) -> None
 
 def test_ties_in_a_frame_are_asked_of_predict_as_a_frame() -> None:
     """The rows in doubt keep their column names."""
-    X = pd.DataFrame({"a": [0.0, 0.0, 1.0, 1.0], "b": [1.0, 1.0, 1.0, 1.0]})
-    model = DecisionTreeClassifier(random_state=0).fit(X, [0, 1, 1, 1])
+    X = pd.DataFrame({"a": [-1.0, 0.0, 1.0], "b": [1.0, 1.0, 1.0]})
+    model = LogisticRegression().fit(X.iloc[[0, 2]], [0, 1])
     adapter = adapt(model, None, None)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
