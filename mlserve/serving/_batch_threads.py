@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import final
 
 from mlserve.serving._lanes import Lane
+from mlserve.serving._waiters import Bell
 
 _log = logging.getLogger(__name__)
 
@@ -39,14 +40,17 @@ class BatchThreads:
     def renew(self) -> None:
         """No threads and nothing queued, as in a forked child."""
         self._lock = threading.Lock()
-        self._threads: weakref.WeakKeyDictionary[Lane, BatchThread] = weakref.WeakKeyDictionary()
+        self._threads: weakref.WeakSet[BatchThread] = weakref.WeakSet()
 
     def wake(self, lane: Lane) -> None:
         """Have a queue looked after."""
-        with self._lock:
-            thread = self._threads.get(lane)
-            if thread is None:
-                thread = self._threads[lane] = BatchThread(self._monotonic, self._run, self._count_death)
+        thread: BatchThread | None = lane.thread
+        if thread is None:
+            with self._lock:
+                thread = lane.thread
+                if thread is None:  # pragma: no branch  # another thread may have been faster
+                    thread = lane.thread = BatchThread(self._monotonic, self._run, self._count_death)
+                    self._threads.add(thread)
         thread.wake(lane)
 
     def ensure_alive(self) -> bool:
@@ -60,7 +64,7 @@ class BatchThreads:
 
     def _all(self) -> list[BatchThread]:
         with self._lock:
-            return list(self._threads.values())
+            return list(self._threads)
 
     def _count_death(self) -> None:
         with self._lock:
@@ -83,7 +87,8 @@ class BatchThread:
         self._monotonic = monotonic
         self._run = run
         self._died = died
-        self._changed = threading.Condition(threading.Lock())
+        self._lock = threading.Lock()
+        self._bell = Bell()
         # While there is work: an idle thread keeps no version in memory.
         self._lane: Lane | None = None
         self._thread: threading.Thread | None = None
@@ -92,15 +97,15 @@ class BatchThread:
 
     def wake(self, lane: Lane) -> None:
         """Have the queue looked after."""
-        with self._changed:
+        with self._lock:
             self._lane = lane
             if self._thread is None:
                 self._start()
-            self._changed.notify()
+        self._bell.ring()
 
     def ensure_alive(self) -> bool:
         """Whether the thread is alive or was never needed; one that died is started again."""
-        with self._changed:
+        with self._lock:
             is_dead = self._has_died
             if is_dead:
                 self._start()
@@ -108,9 +113,8 @@ class BatchThread:
 
     def stop(self) -> None:
         """Let the thread end when nothing is queued any more; a later request starts it again."""
-        with self._changed:
-            self._stopped = True
-            self._changed.notify()
+        self._stopped = True
+        self._bell.ring()
 
     def _start(self) -> None:
         self._stopped = self._has_died = False
@@ -128,29 +132,34 @@ class BatchThread:
         except BaseException:
             _log.exception("a batcher's thread ended by an error; it is started again when it is needed")
             self._died()
-            with self._changed:
+            with self._lock:
                 self._thread, self._has_died = None, True
                 if self._lane is not None:
                     self._start()
 
     def _next(self) -> Lane | None:
         """The queue when its next batch is due, its permit taken; None when the thread should end."""
-        with self._changed:
-            while True:
-                lane, pause, now = self._lane, IDLE_SECONDS, self._monotonic()
-                if lane is not None:
-                    if lane.rest_seconds:
-                        self._changed.wait(lane.rest_seconds)
+        bell = self._bell
+        while True:
+            lane, pause, now = self._lane, IDLE_SECONDS, self._monotonic()
+            if lane is not None:
+                if lane.rest_seconds:
+                    bell.hush()
+                    if lane.rest_seconds:  # else it was rung to say that the rest is over
+                        bell.wait(timeout=lane.rest_seconds)
                         lane.rest_seconds = 0.0
-                    due = lane.due(now)
-                    if due <= now or self._stopped:
-                        self._lane = None
-                        # Where a batch is running, whoever runs it looks after the queue when it ends.
-                        if len(lane) and lane.permit.acquire(blocking=False):
-                            return lane
-                        continue
-                    pause = min(pause, due - now)
-                if (lane is None and self._stopped) or not (self._changed.wait(pause) or self._lane is not None):
-                    # From now on nobody may believe that it serves them.
-                    self._thread = None
-                    return None
+                due = lane.due(now)
+                if due <= now or self._stopped:
+                    # Before the look at the queue: what is queued after it sets the queue again.
+                    self._lane = None
+                    # Where a batch is running, whoever runs it looks after the queue when it ends.
+                    if len(lane) and lane.permit.acquire(blocking=False):
+                        return lane
+                    continue
+                pause = min(pause, due - now)
+            if (lane is None and self._stopped) or not bell.wait(timeout=pause):
+                with self._lock:
+                    if self._lane is None:
+                        # From now on nobody may believe that it serves them.
+                        self._thread = None
+                        return None

@@ -166,7 +166,7 @@ class Batches:
         leader = lane.leader()
         loop = lane.only_loop() if lane.is_inline else None
         if leader is not None:
-            leader.let_go_on()
+            leader.ring()
         elif loop is None:
             self.threads.wake(lane)
         else:

@@ -69,6 +69,8 @@ class Lane:
         """Who waits on a thread; what they ask was not checked yet."""
         self.rows: Bunch | None = None
         """Coroutines of one event loop whose inputs were found valid."""
+        self.thread: Any = None
+        """Runs its batches where no caller should; made when it is first needed."""
         # Around the rows and the taking of a batch: with several permits there may be several takers.
         self._taking = threading.Lock()
 
@@ -124,6 +126,8 @@ class Lane:
 
     def leader(self) -> Waiter | None:
         """Somebody who may run a batch, as it waits on a thread for as long as it takes."""
+        if not self.callers.rows and not self.queue:
+            return None
         waiting = [row[4] for row in list(self.callers.rows)] + [request.future for request in list(self.queue)]
         for waiter in waiting:
             if isinstance(waiter, Waiter) and waiter.is_patient and not waiter.cancelled():

@@ -12,9 +12,38 @@ AT_ONCE = 4
 which one of them can have at a time."""
 
 
+class Bell:
+    """Lets a thread that waits go on; rung before it waits, it need not.
+
+    *Thread safety*: one thread waits; any other may ring.
+
+    Attributes:
+        wait: Waits until it is rung, or for ``timeout`` seconds; tells whether it was rung.
+    """
+
+    __slots__ = ("_lock", "wait")
+
+    def __init__(self) -> None:
+        lock = self._lock = threading.Lock()
+        wait = self.wait = lock.acquire
+        wait()
+
+    def ring(self) -> None:
+        """Let the thread go on."""
+        try:
+            self._lock.release()
+        except RuntimeError:
+            return  # it was rung already, and the thread will see for what
+
+    def hush(self) -> None:
+        """Forget that it was rung."""
+        self.wait(False)
+
+
 @final
-class Waiter:
-    """As much of a future as those need who answer a caller on a thread.
+class Waiter(Bell):
+    """As much of a future as those need who answer a caller on a thread. Rung, it looks whether to go on to what it is
+    told, or to run the next batch.
 
     *Thread safety*: one thread waits; any other may let it go on.
 
@@ -25,16 +54,16 @@ class Waiter:
         is_patient: See above.
         outcome: What the caller is told once it is over; None before.
         follower: Whom the caller lets go on when it does itself.
-        wait: Waits until it is let go on, or for ``timeout`` seconds; tells whether it was let go on.
     """
 
-    __slots__ = ("_is_cancelled", "_lock", "follower", "is_patient", "outcome", "wait")
+    __slots__ = ("_is_cancelled", "follower", "is_patient", "outcome")
 
     def __init__(self, is_patient: bool = True) -> None:
         self.is_patient = is_patient
         self.outcome: Any = None
         self.follower: Waiter | None = None
         self._is_cancelled = False
+        # As ``Bell`` does, without a call more: there is one of these for each request of a thread.
         lock = self._lock = threading.Lock()
         wait = self.wait = lock.acquire
         wait()
@@ -47,18 +76,11 @@ class Waiter:
         """Whether the caller went away."""
         return self._is_cancelled
 
-    def let_go_on(self) -> None:
-        """Let the caller go on: to what it is told, or to run the next batch."""
-        try:
-            self._lock.release()
-        except RuntimeError:
-            return  # it was let go on already, and will see for what
-
     def pass_on(self) -> None:
         """Let the caller go on who waits for this one."""
         follower, self.follower = self.follower, None
         if follower is not None:
-            follower.let_go_on()
+            follower.ring()
 
 
 def wake(waiters: Sequence[Waiter], outcomes: Sequence[Any]) -> None:
@@ -72,4 +94,4 @@ def wake(waiters: Sequence[Waiter], outcomes: Sequence[Any]) -> None:
         if waiter.cancelled():
             waiter.pass_on()
     for waiter in chain(lined_up[:AT_ONCE], (waiter for waiter in waiters if not waiter.is_patient)):
-        waiter.let_go_on()
+        waiter.ring()

@@ -46,6 +46,6 @@ def test_who_has_a_deadline_waits_for_nobody() -> None:
 def test_who_was_woken_may_be_woken_again() -> None:
     """One that was let go on to run a batch, and was answered by another meanwhile, goes on once."""
     waiter = Waiter()
-    waiter.let_go_on()
+    waiter.ring()
     wake([waiter], ["answer"])
     assert (may_go_on(waiter), waiter.outcome, may_go_on(waiter)) == (True, "answer", False)
