@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from operator import attrgetter
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-_dtype_of = attrgetter("dtype")
 _ndarray = np.ndarray
 
 
@@ -17,12 +15,12 @@ def stacked(rows: Sequence[Any], dtype: np.dtype[Any], width: int) -> npt.NDArra
     """A new table ``(n, width)`` of arrays ``(width,)`` of one dtype, at least one; None where one of them is not."""
     count = len(rows)
     # By functions that loop themselves: what is asked of each row is asked of every request.
-    if set(map(type, rows)) != {_ndarray} or list(map(_dtype_of, rows)).count(dtype) != count:
+    if set(map(type, rows)) != {_ndarray}:
         return None
     try:
-        flat = np.concatenate(rows)
+        flat = np.concatenate(rows, dtype=dtype, casting="no")
         if flat.ndim != 1 or list(map(len, rows)).count(width) != count:
             return None
     except (TypeError, ValueError):
-        return None  # arrays of different dimensions, or of none
+        return None  # arrays of different dimensions, of none, or of another dtype
     return flat.reshape(count, width)

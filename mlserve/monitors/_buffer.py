@@ -12,9 +12,9 @@ from typing_extensions import override
 
 from mlserve._forking import renew_after_fork
 from mlserve.errors import InvalidArgumentError
-from mlserve.monitors._columns import Rare, Repeated, RequestColumns
+from mlserve.monitors._columns import Rare, Repeated, RequestColumns, is_given_away
 from mlserve.monitors._copying import IMMUTABLE, Copier
-from mlserve.monitors._kept import KeptInputs, Thinned, compact
+from mlserve.monitors._kept import KeptInputs, Thinned, compact, is_table
 from mlserve.monitors._ledger import Ledger
 from mlserve.protocols import BlockMonitor, DeferringMonitor, LabelledMonitor
 from mlserve.records import FailureEvent, PredictionEvent
@@ -130,6 +130,9 @@ class RequestBuffer(LabelledMonitor, BlockMonitor, DeferringMonitor):
         for name, values in zip(BLOCK_COLUMNS, given, strict=True):
             if values is not None and len(values) != count:
                 raise InvalidArgumentError(name, f"{len(values)} values", f"{count}, one for each prediction")
+        if count <= self._block:
+            self._take_in(model_version, timestamp, prediction_ids, *given)
+            return
         for start in range(0, count, self._block):
             part = slice(start, start + self._block)
             columns = (None if column is None else column[part] for column in given)
@@ -184,6 +187,8 @@ class RequestBuffer(LabelledMonitor, BlockMonitor, DeferringMonitor):
 
     def _kept_inputs(self, model_version: str, inputs: Any, timestamp: float) -> KeptInputs:
         count = len(inputs)
+        if is_table(inputs) and is_given_away(inputs):
+            return KeptInputs(count, inputs)  # it costs nothing to keep all until they are folded
         thinning = self._thinning.get(model_version) if self._thinning else None
         if thinning is None or timestamp >= thinning.until:
             return KeptInputs(count, self._compact(inputs))
@@ -199,7 +204,7 @@ class RequestBuffer(LabelledMonitor, BlockMonitor, DeferringMonitor):
 
     def _kept_outputs(self, outputs: Any) -> Any:
         if type(outputs) is _ndarray and outputs.ndim == 1 and not outputs.dtype.hasobject:
-            return outputs.copy()
+            return outputs if is_given_away(outputs) else outputs.copy()
         return list(outputs if IMMUTABLE.issuperset(map(type, outputs)) else map(self._kept, outputs))
 
     def record_failure(self, event: FailureEvent) -> None:
@@ -246,9 +251,19 @@ class RequestBuffer(LabelledMonitor, BlockMonitor, DeferringMonitor):
         outcomes = _drained(self._outcome_buffer)
         self._rows_in_columns = 0
         for columns in _grouped(self._parts(_drained(self._buffer)), self._block):
+            self._thin(columns)
             self._ledger.fold_requests(columns)
         if outcomes:
             self._ledger.fold_outcomes(outcomes)
+
+    def _thin(self, columns: RequestColumns) -> None:
+        """Drop most inputs of a burst, where all of them were kept until now."""
+        inputs, asked = columns.inputs, columns.version_ids
+        if self._thinning and inputs.rows is None and isinstance(asked, Repeated):
+            thinning = self._thinning.get(asked.value)
+            if thinning is not None and columns.seconds.max() < thinning.until:
+                rows = np.flatnonzero(self._rng.random(len(inputs)) >= thinning.cut)
+                columns.inputs = inputs.thinned(rows, thinning.cut)
 
     def _parts(self, flat: list[Any]) -> Iterator[RequestColumns]:
         """What waits as columns, in the order in which it came, none longer than a block."""

@@ -71,7 +71,7 @@ def packed(ids: Sequence[str]) -> str | tuple[str, ...]:
     return joined if joined.count(SEPARATOR) == len(ids) - 1 else tuple(ids)
 
 
-@attrs.frozen(eq=False, repr=False)
+@attrs.define(eq=False, repr=False)
 class RequestColumns:
     """Requests, at least one, as columns of one length.
 
@@ -81,8 +81,8 @@ class RequestColumns:
         inputs: Copies of what was sent, as far as they were kept.
         outputs: Copies of what was answered: one array, of objects where they are nothing else.
         latency: Milliseconds, float64.
-        seconds: When, since 1970, float64.
-        confidence: Of the answers, float64, NaN where there was none.
+        seconds: When, since 1970, float64; of what was recorded together a ``Repeated``, until it is ``joined``.
+        confidence: Of the answers, float64, NaN where there was none; infinite ones are none once it is ``joined``.
         rare: A ``Rare``, or its values, for the rows that have one.
     """
 
@@ -91,7 +91,7 @@ class RequestColumns:
     inputs: KeptInputs
     outputs: npt.NDArray[Any]
     latency: npt.NDArray[np.float64]
-    seconds: npt.NDArray[np.float64]
+    seconds: Any
     confidence: npt.NDArray[np.float64]
     rare: Sequence[tuple[Any, ...] | None]
 
@@ -126,16 +126,14 @@ class RequestColumns:
             inputs if isinstance(inputs, KeptInputs) else KeptInputs.of(inputs),
             outputs if isinstance(outputs, np.ndarray) else np.fromiter(outputs, object, count),
             _numbers(latencies),
-            _numbers(seconds),
-            _sure(confidences),
+            seconds if type(seconds) is Repeated else _numbers(seconds),
+            _numbers(confidences),
             rare,
         )
 
     @classmethod
     def joined(cls, parts: Sequence[Self]) -> Self:
-        """Several as one."""
-        if len(parts) == 1:
-            return parts[0]
+        """One or several as one, ready to be counted. What need not be done for each of them is done here."""
         strings = [part.packed_ids for part in parts if isinstance(part.packed_ids, str)]
         is_packed = len(strings) == len(parts)
         return cls(
@@ -144,8 +142,8 @@ class RequestColumns:
             KeptInputs.joined([part.inputs for part in parts]),
             compacted([part.outputs for part in parts]),
             np.concatenate([part.latency for part in parts]),
-            np.concatenate([part.seconds for part in parts]),
-            np.concatenate([part.confidence for part in parts]),
+            _moments([part.seconds for part in parts]),
+            _sure(np.concatenate([part.confidence for part in parts])),
             _joined([part.rare for part in parts]),
         )
 
@@ -172,8 +170,15 @@ class RequestColumns:
         )
 
 
-def _numbers(values: Sequence[Any]) -> npt.NDArray[np.float64]:
+def is_given_away(array: npt.NDArray[Any]) -> bool:
+    """Whether nobody writes to an array any more, so that it may be kept as it is."""
+    return not array.flags.writeable and array.base is None
+
+
+def _numbers(values: Any) -> npt.NDArray[np.float64]:
     """Numbers, NaN for None."""
+    if type(values) is np.ndarray and values.dtype == np.float64 and values.ndim == 1 and is_given_away(values):
+        return values
     if type(values) is Repeated:
         return np.full(len(values), values.value, np.float64)
     found = np.array(values, np.float64)
@@ -182,12 +187,16 @@ def _numbers(values: Sequence[Any]) -> npt.NDArray[np.float64]:
     return found
 
 
-def _sure(confidences: Sequence[float | None]) -> npt.NDArray[np.float64]:
-    if type(confidences) is list and confidences.count(None) == len(confidences):
-        return np.full(len(confidences), np.nan)
-    found = _numbers(confidences)
-    found[np.isinf(found)] = np.nan
-    return found
+def _sure(confidences: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """The same, changed in place: what is infinite is none."""
+    confidences[np.isinf(confidences)] = np.nan
+    return confidences
+
+
+def _moments(parts: Sequence[Any]) -> npt.NDArray[np.float64]:
+    if all(type(part) is Repeated for part in parts):
+        return np.repeat(np.array([part.value for part in parts], np.float64), list(map(len, parts)))
+    return np.concatenate([_numbers(part) for part in parts])
 
 
 def _joined(parts: Sequence[Any]) -> Any:

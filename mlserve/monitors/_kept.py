@@ -45,7 +45,7 @@ class Dropped:
     until: float = math.inf
 
 
-@attrs.frozen(eq=False, repr=False)
+@attrs.define(eq=False, repr=False)
 class KeptInputs:
     """Inputs of requests; of those that came in a burst, the ones that were drawn.
 
@@ -101,6 +101,10 @@ class KeptInputs:
     def __len__(self) -> int:
         return self.count
 
+    def thinned(self, rows: npt.NDArray[np.intp], cut: float) -> KeptInputs:
+        """Some of the inputs, all of which were kept, as if the others had been dropped by a cut."""
+        return KeptInputs(self.count, self.values[rows], rows, np.full(rows.size, cut), cut)
+
     def get(self, row: int) -> Any:
         """The input of a request; None where it was not kept."""
         if self.rows is None:
@@ -127,8 +131,8 @@ NO_INPUTS = KeptInputs(0, np.empty(0, object))
 
 def compact(values: Any) -> npt.NDArray[Any]:
     """Values as a new array with one item or row for each: rows of numbers as a table, anything else as objects."""
-    if type(values) is np.ndarray and values.ndim == 2 and _is_short(values):
-        return values.copy()
+    if is_table(values):
+        return values.copy()  # type: ignore[no-any-return]  # a table is an array
     first = values[0] if len(values) else None
     if type(first) is np.ndarray and first.ndim == 1 and _is_short(first[np.newaxis]):
         table = stacked(values, first.dtype, first.size)
@@ -136,6 +140,11 @@ def compact(values: Any) -> npt.NDArray[Any]:
             return table
     # One by one: an assignment of the whole would unpack arrays.
     return np.fromiter(values, object, len(values))
+
+
+def is_table(values: Any) -> bool:
+    """Whether values are an array of short rows of numbers."""
+    return type(values) is np.ndarray and values.ndim == 2 and _is_short(values)
 
 
 def _is_short(rows: npt.NDArray[Any]) -> bool:

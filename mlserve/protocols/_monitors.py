@@ -257,7 +257,8 @@ class BlockMonitor(Protocol):
         """The same as ``record_prediction`` of as many events, made together by one version.
 
         All sequences have one item for each prediction, in the same order. Any but the ids may be a NumPy array: it has
-        a length, items and slices, but ``if outputs:`` raises.
+        a length, items and slices, but ``if outputs:`` raises. An array that is read-only and owns its memory may be
+        kept as it is: whoever gives it away does not write to it again.
 
         Args:
             model_version: Id of the version.

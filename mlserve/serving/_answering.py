@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextvars
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 
 from mlserve._rendering import described
 from mlserve.serving._answers import Answers
-from mlserve.serving._bunches import Bunch, BunchColumns
+from mlserve.serving._asked import Asked, Columns
 from mlserve.serving._lanes import Lane
 from mlserve.serving._loaded import LoadedVersion
 from mlserve.serving._requests import Request, Told, told
@@ -73,65 +73,65 @@ class BatchAnswers:
             self._results.succeeded_many(loaded, requests, answers)
 
     def answer_rows(
-        self, lane: Lane, bunch: Bunch, here: asyncio.AbstractEventLoop | None, most: int, all_told: list[Told]
+        self, lane: Lane, asked: Asked, here: asyncio.AbstractEventLoop | None, most: int, all_told: list[Told]
     ) -> None:
         """Answer at least one request, by as many calls of the model as they are batches.
 
         Args:
             lane: Their queue.
-            bunch: The requests, not checked yet, or long ago.
+            asked: The requests, not checked yet, or long ago.
             here: The event loop that runs this, or None on a thread.
             most: Requests in a batch, at most.
             all_told: Takes what the callers are told as it becomes known, also where this raises.
         """
-        loaded = lane.loaded
-        columns = bunch.columns()
+        loaded, columns = lane.loaded, asked.columns
         together = None
-        if len(bunch) > 1:  # one alone is answered in its caller's context
-            together = valid_together(loaded, columns.inputs) if bunch.together is None else bunch.together
-        if together is None and len(bunch) <= most:
-            requests = bunch.requests(Request.check)
+        if len(asked) > 1:  # one alone is answered in its caller's context
+            together = valid_together(loaded, columns.inputs) if asked.together is None else asked.together
+        if together is None and len(asked) <= most:
+            requests = asked.requests(Request.check)
             valid = [request for request in requests if request.error is None]
             if valid:
                 self.answer(lane, valid, here is not None)
             all_told.append(told(requests))
             return
         if together is None:  # the others are checked one by one only where a batch is theirs and that input's
-            for start in range(0, len(bunch), most):
-                self.answer_rows(lane, bunch.between(start, start + most), here, most, all_told)
+            for start in range(0, len(asked), most):
+                self.answer_rows(lane, asked.between(start, start + most), here, most, all_told)
             return
         kept = _copied(together)
         parts: list[Answers] = []
         failed: BaseException | None = None
-        for start in range(0, len(bunch), most):
+        for start in range(0, len(asked), most):
             begun, computed = self._monotonic(), time.thread_time()
             try:
                 parts.append(self.called(loaded, together[start : start + most]))
             except BaseException as exception:
                 failed = exception
                 break
-            self.learn(lane, min(most, len(bunch) - start), begun, computed, here is not None)
-        count = min(len(parts) * most, len(bunch))
+            self.learn(lane, min(most, len(asked) - start), begun, computed, here is not None)
+        count = min(len(parts) * most, len(asked))
         if count:
-            answered = columns if count == len(bunch) else columns.only(range(count))
+            answered = columns
+            if count < len(asked):
+                answered, kept = columns.between(0, count), None if kept is None else kept[:count]
             answers = Answers.joined(parts)
-            if bunch.loop is None or bunch.loop is not here:
+            if lane.leavers != asked.leavers and (asked.loop is None or asked.loop is not here):
                 answered, kept, answers = _still_there(answered, kept, answers)
             if len(answers):
                 all_told.append((answered.futures, self._recorded(loaded, answered, kept, answers)))
         if isinstance(failed, KeyboardInterrupt):
             raise failed  # meant for the thread that runs the batch
         if failed is not None:
-            requests = bunch.between(count, count + most).requests(Request.check)
+            requests = asked.between(count, count + most).requests(Request.check)
             self.answer_apart(lane, requests, failed, here is not None)
             all_told.append(told(requests))
-            if count + most < len(bunch):
-                self.answer_rows(lane, bunch.between(count + most, len(bunch)), here, most, all_told)
+            if count + most < len(asked):
+                self.answer_rows(lane, asked.between(count + most, len(asked)), here, most, all_told)
 
-    def _recorded(self, loaded: LoadedVersion, columns: BunchColumns, kept: Any, answers: Answers) -> Sequence[Any]:
-        inputs, ids, started, keys, _ = columns
-        inputs = inputs if kept is None else kept[: len(ids)]
-        return self._results.answered(loaded, ids, inputs, started, answers, keys=keys)
+    def _recorded(self, loaded: LoadedVersion, columns: Columns, kept: Any, answers: Answers) -> Iterable[Any]:
+        inputs = columns.inputs if kept is None else kept
+        return self._results.answered(loaded, columns.ids, inputs, columns.started, answers, keys=columns.keys)
 
     def called(self, loaded: LoadedVersion, inputs: Any) -> Answers:
         """What one call of the model answers to several inputs, or to their table."""
@@ -170,7 +170,7 @@ def _copied(table: Any) -> Any:
     return table.copy() if isinstance(table, np.ndarray) and table.nbytes <= SHORT_BYTES * len(table) else None
 
 
-def _still_there(columns: BunchColumns, kept: Any, answers: Answers) -> tuple[BunchColumns, Any, Answers]:
+def _still_there(columns: Columns, kept: Any, answers: Answers) -> tuple[Columns, Any, Answers]:
     """The same without callers who went away while the model was called on another thread: they are not recorded."""
     gone = [future.cancelled() for future in columns.futures]
     if True not in gone:

@@ -13,7 +13,7 @@ from mlserve._rendering import described
 from mlserve.errors import InvalidInputError
 from mlserve.serving._answering import BatchAnswers, interrupt
 from mlserve.serving._batch_threads import BatchThreads
-from mlserve.serving._bunches import Bunch
+from mlserve.serving._asked import Asked
 from mlserve.serving._lanes import Lane
 from mlserve.serving._loaded import LoadedVersion
 from mlserve.serving._options import Batching
@@ -99,7 +99,8 @@ class Batches:
         request.weight = weight
 
     def run(self, lane: Lane, loop: asyncio.AbstractEventLoop | None = None) -> None:
-        """Run one batch, hand the permit back, and see that somebody looks after those who came meanwhile.
+        """Run a batch, or several in one go, hand the permit back, and see that somebody looks after those who came
+        meanwhile.
 
         Args:
             lane: The queue, its permit taken.
@@ -109,13 +110,13 @@ class Batches:
         # Whoever waits may go away; the model must stay until the call ends.
         holds = loaded.holds
         holds.append(self)
-        taken: Sequence[Request] | Bunch = ()
+        taken: Sequence[Request] | Asked = ()
         all_told: list[Told] = []
         is_over = False
         try:
             taken = lane.take(self._monotonic())
             lane.last_size = len(taken)
-            if isinstance(taken, Bunch):
+            if isinstance(taken, Asked):
                 if len(taken):
                     self.answers.answer_rows(lane, taken, loop, self.batching.max_batch_size, all_told)
             elif taken:
@@ -126,7 +127,7 @@ class Batches:
             lane.permit.release()
             if loaded.evicting:
                 self._sweep()
-            if isinstance(taken, Bunch):
+            if isinstance(taken, Asked):
                 loops: set[Any] = {taken.loop}
                 if not is_over:
                     all_told.append(told(taken.requests(interrupt)))
@@ -137,9 +138,10 @@ class Batches:
                         interrupt(request)
             turned = None
             if loop is None and lane.batch_ms and len(loops) == 1 and None not in loops:
-                lane.rest_seconds = TURN_SHARE * lane.batch_ms / 1000.0
+                in_one_go = -(-len(taken) // self.batching.max_batch_size)
+                lane.rest_seconds = TURN_SHARE * in_one_go * lane.batch_ms / 1000.0
                 turned = partial(self._turned, lane)
-            if isinstance(taken, Bunch):
+            if isinstance(taken, Asked):
                 tell(all_told, taken.loop, loop, turned)
             else:
                 complete(taken, loop, turned)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, final
 
 from mlserve.errors import OverloadedError
+from mlserve.serving._asked import Asked, Parked
 from mlserve.serving._bunches import Bunch, Row
 from mlserve.serving._loaded import AVERAGE_WEIGHT, LoadedVersion
 from mlserve.serving._options import Batching
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
 OFF_LOOP_BATCHES = 1000
 """Batches that run on a thread after two in a row have held an event loop longer than they may; then one more is tried
 there."""
+
+GO_MS = 10.0
+"""A thread that runs full batches for an event loop runs as many in one go as take no longer than this together: to
+hand answers over and to have the callers ask again takes a quarter of a millisecond more each time."""
 
 
 @final
@@ -55,6 +60,8 @@ class Lane:
         self.batch_ms: float | None = None
         """How long a thread computes for a batch, whatever its size; a moving average. Without what it waits: most of
         that is for the interpreter, which an event loop that runs the batch itself would not have to wait for."""
+        self._took_ms: float | None = None
+        """How long a batch takes by the clock, whatever its size; a moving average."""
         self.last_size = 0
         """Requests in the last batch: more than one, and others are about."""
         self.rest_seconds = 0.0
@@ -67,16 +74,18 @@ class Lane:
         """Who waits in some way that a row does not tell."""
         self.callers = Bunch(loaded, None, id_prefix)
         """Who waits on a thread; what they ask was not checked yet."""
-        self.rows: Bunch | None = None
+        self.parked = Parked()
         """Coroutines of one event loop whose inputs were found valid."""
+        self.leavers = 0
+        """Changes whenever a caller who waits goes away."""
+        self._leavers_seen = 0
         self.thread: Any = None
         """Runs its batches where no caller should; made when it is first needed."""
         # Around the rows and the taking of a batch: with several permits there may be several takers.
         self._taking = threading.Lock()
 
     def __len__(self) -> int:
-        rows = self.rows
-        return len(self.queue) + len(self.callers.rows) + (0 if rows is None else len(rows))
+        return len(self.queue) + len(self.callers.rows) + self.parked.count
 
     def waiting(self) -> int:
         """Requests that wait for the version, in the queue and with event loops."""
@@ -108,8 +117,9 @@ class Lane:
             computed_ms: What its thread computed.
             on_loop: Whether an event loop ran it.
         """
-        known, loaded = self.batch_ms, self.loaded
-        self.batch_ms = computed_ms if known is None else known + AVERAGE_WEIGHT * (computed_ms - known)
+        loaded = self.loaded
+        self.batch_ms = _averaged(self.batch_ms, computed_ms)
+        self._took_ms = _averaged(self._took_ms, took_ms)
         # A single call takes no longer than a batch.
         if loaded.average_ms is None or size == 1 or took_ms < loaded.average_ms:
             loaded.learn(took_ms)
@@ -137,7 +147,10 @@ class Lane:
     def only_loop(self) -> asyncio.AbstractEventLoop | None:
         """The event loop of all who wait, where they have one and the same: it may be busy, or end with its callers."""
         loops = {request.loop for request in list(self.queue)}
-        loops |= {bunch.loop for bunch in (self.rows, self.callers) if bunch is not None and len(bunch)}
+        if self.callers.rows:
+            loops.add(None)
+        if self.parked.count:
+            loops.add(self.parked.loop)
         return loops.pop() if len(loops) == 1 else None
 
     def put(self, request: Request) -> None:
@@ -157,7 +170,7 @@ class Lane:
         """
         rows = self.callers.rows
         # As quickly as can be where only threads ask: all of them do this, one at a time.
-        if self.rows is not None or self.bunches or len(rows) + len(self.queue) >= self._batching.max_queued:
+        if self.parked.count or self.bunches or len(rows) + len(self.queue) >= self._batching.max_queued:
             self.make_room()
         rows.append(row)
 
@@ -174,15 +187,13 @@ class Lane:
         """Queue requests that were queued elsewhere, whatever their number."""
         self.queue.extend(requests)
 
-    def put_rows(self, rows: Bunch) -> None:
+    def park(self, asked: Asked) -> None:
         """Queue requests that were found valid and queued elsewhere, whatever their number."""
         with self._taking:
-            if self.rows is None:
-                self.rows = rows
-            elif self.rows.loop is rows.loop:
-                self.rows.extend(rows)
+            if not self.parked.count or self.parked.loop is asked.loop:
+                self.parked.put(asked)
             else:
-                self.queue.extend(rows.requests(_as_it_came))
+                self.queue.extend(asked.requests(_as_it_came))
 
     def refusal(self) -> OverloadedError:
         """The error of a request that finds too many queued."""
@@ -206,17 +217,21 @@ class Lane:
             gone = [request for request in list(self.queue) if request.is_gone]
             for request in gone:
                 self.queue.remove(request)
-            has_left = [bunch.purge() for bunch in (self.rows, self.callers) if bunch is not None]
+            has_left = [waiting.purge() for waiting in (self.parked, self.callers)]
         return bool(gone) or any(has_left)
 
-    def take(self, now: float) -> list[Request] | Bunch:
+    def take(self, now: float) -> list[Request] | Asked:
         """The next batch: the oldest requests that fit, less those nobody waits for any more."""
-        queue, size = self.queue, self._batching.max_batch_size
+        queue, parked, size = self.queue, self.parked, self._batching.max_batch_size
         with self._taking:
-            if not queue and self.rows is None:
-                return self.callers.take(size)
-            if not queue and not len(self.callers):
-                return self._taken_rows(size)
+            leavers = self.leavers
+            if leavers != self._leavers_seen:
+                self._leavers_seen = leavers
+                parked.purge()
+            if not queue and (not parked.count or not self.callers.rows):
+                asked = parked.take(size * self._in_one_go()) if parked.count else self.callers.take(size)
+                asked.leavers = leavers
+                return asked
             taken = self._mixed(size) if self._batching.weight is None else self._fitting(size)
         for request in taken:
             if request.deadline is not None and now >= request.deadline:
@@ -224,23 +239,22 @@ class Lane:
         complete([request for request in taken if request.error is not None and not request.is_gone])
         return [request for request in taken if request.error is None and not request.is_gone]
 
-    def _taken_rows(self, size: int) -> Bunch:
-        rows = self.rows
-        assert rows is not None  # whoever asks has looked
-        taken = rows.take(size)
-        if not len(rows):
-            self.rows = None
-        return taken
+    def _in_one_go(self) -> int:
+        """How many of the full batches of an event loop a thread runs before it hands their answers over."""
+        full = self.parked.count // self._batching.max_batch_size
+        # Where calls at once are limited others wait for their turn.
+        if full < 2 or not self._took_ms or self.loaded.gate is not None:
+            return 1
+        return max(1, min(full, int(GO_MS / self._took_ms)))
 
     def _mixed(self, size: int) -> list[Request]:
         """First of those among whom the oldest is, of each kind of waiting, and of the others as many as fit."""
-        queue, rows, callers = self.queue, self.rows, self.callers
+        queue, parked, callers = self.queue, self.parked, self.callers
         kinds: list[tuple[float, Callable[[int], list[Request]]]] = [
             (callers.started, lambda room: callers.take(room).requests(Request.check)),
+            (parked.started, lambda room: parked.take(room).requests(_as_it_came) if parked.count and room else []),
             (queue[0].started if queue else math.inf, lambda room: _popped(queue, room)),
         ]
-        if rows is not None:
-            kinds.append((rows.started, lambda room: self._taken_rows(room).requests(_as_it_came)))
         taken: list[Request] = []
         for _, take in sorted(kinds, key=operator.itemgetter(0)):
             taken += take(size - len(taken))
@@ -265,6 +279,10 @@ class Lane:
         if not waiting or sum(request.weight for request in waiting) >= self._batching.max_batch_size:
             return now
         return waiting[0].queued_at + self._batching.max_wait_ms / 1000.0
+
+
+def _averaged(known: float | None, newest: float) -> float:
+    return newest if known is None else known + AVERAGE_WEIGHT * (newest - known)
 
 
 def _unknown() -> bool:

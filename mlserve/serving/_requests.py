@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextvars
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mlserve.errors import DeadlineExceededError
@@ -88,8 +88,8 @@ class Request:
             self.error, self.is_answered = translated(exception, self.loaded.id), True
 
 
-Told = tuple["Sequence[Any]", Sequence[Any]]
-"""What callers of one kind wait on, futures of one event loop or waiters, and what each is told."""
+Told = tuple[Sequence[Any], Iterable[Any]]
+"""What callers of one kind wait on, futures of one event loop or waiters, and what each is told, once."""
 
 
 def complete(

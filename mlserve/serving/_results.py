@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import repeat
 from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
+import numpy.typing as npt
 
 from mlserve._counting import Tally
 from mlserve._logs import LazyLogger
@@ -101,14 +102,16 @@ class Results:
         self, loaded: LoadedVersion, requests: Sequence[Request], answers: Answers
     ) -> list[ServingResult[Any]]:
         """Record answers that one version gave together."""
-        results = self.answered(
-            loaded,
-            [request.prediction_id for request in requests],
-            [request.input for request in requests],
-            [request.started for request in requests],
-            answers,
-            [request.arm for request in requests],
-            [request.key for request in requests],
+        results = list(
+            self.answered(
+                loaded,
+                [request.prediction_id for request in requests],
+                [request.input for request in requests],
+                np.array([request.started for request in requests]),
+                answers,
+                [request.arm for request in requests],
+                [request.key for request in requests],
+            )
         )
         for request, result in zip(requests, results, strict=True):
             request.result = result
@@ -119,37 +122,33 @@ class Results:
         loaded: LoadedVersion,
         ids: Sequence[str],
         inputs: Sequence[Any],
-        started: Sequence[float],
+        started: npt.NDArray[np.float64],
         answers: Answers,
         arms: Sequence[str | None] | None = None,
         keys: Sequence[str | None] | None = None,
-    ) -> list[ServingResult[Any]]:
-        """The same of requests that come as columns."""
-        now, version, values = self._monotonic(), loaded.version, answers.values
-        results: list[Any] = []
-        elapsed_ms = (now - np.array(started, np.float64)) * 1000.0
-        for value, prediction_id, took_ms, arm in zip(
-            values, ids, elapsed_ms.tolist(), repeat(None) if arms is None else arms, strict=False
-        ):
-            # As in ``ModelServer.predict``: what build_result does, without its call.
-            result: Any = _blank(DraftResult)
-            # One by one: more than three at once are packed into a tuple first, which takes an eighth longer.
-            result.success = True
-            result.value = value
-            result.error = result.degraded = None
-            result.version = version
-            result.processing_time_ms = took_ms
-            result.prediction_id = prediction_id
-            result.arm = arm
-            result.__class__ = ServingResult
-            results.append(result)
+    ) -> Iterable[ServingResult[Any]]:
+        """The same of requests that come as columns. Each result is made as it is asked for, where its caller is.
+
+        Args:
+            loaded: The version.
+            ids: Of the predictions.
+            inputs: What was asked; an array is nobody else's.
+            started: When they came, monotonic seconds.
+            answers: What was answered; nobody else's.
+            arms: The arms they fall in; None for none.
+            keys: What they were routed by; None for nothing.
+        """
+        elapsed_ms, values = (self._monotonic() - started) * 1000.0, answers.values
+        for column in (inputs, values, elapsed_ms, answers.confidences):
+            if isinstance(column, np.ndarray):
+                column.setflags(write=False)  # a monitor may keep it as it is
         try:
             self._recorder.block(
                 loaded.id, ids, inputs, values, elapsed_ms, self._timestamp(), answers.confidences, arms, keys
             )
         except Exception as error:
             self._recorder.failed(error)
-        return results
+        return _successes(loaded.version, values, ids, elapsed_ms.tolist(), repeat(None) if arms is None else arms)
 
     def failure(
         self,
@@ -206,3 +205,21 @@ class Results:
         elapsed_ms = (self._monotonic() - started) * 1000.0
         version = loaded.version if loaded is not None else self._failed_version(error.version_id)
         return build_result(False, None, error, version, elapsed_ms, prediction_id, arm, None)
+
+
+def _successes(
+    version: ModelVersion, values: Sequence[Any], ids: Sequence[str], took_ms: Sequence[float], arms: Iterable[str | None]
+) -> Iterator[Any]:
+    for value, prediction_id, elapsed_ms, arm in zip(values, ids, took_ms, arms, strict=False):
+        # As in ``ModelServer.predict``: what build_result does, without its call.
+        result: Any = _blank(DraftResult)
+        # One by one: more than three at once are packed into a tuple first, which takes an eighth longer.
+        result.success = True
+        result.value = value
+        result.error = result.degraded = None
+        result.version = version
+        result.processing_time_ms = elapsed_ms
+        result.prediction_id = prediction_id
+        result.arm = arm
+        result.__class__ = ServingResult
+        yield result

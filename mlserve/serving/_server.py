@@ -261,6 +261,8 @@ class ModelServer(PredictionService[TIn, TOut], Generic[TModel, TIn, TOut]):
                         return found if type(found) is ServingResult else self._guarded.settled(found)
                 except BaseException:
                     self._results.cancelled.next()
+                    if loaded.lane is not None:
+                        loaded.lane.leavers += 1
                     raise
                 finally:
                     leases.pop()

@@ -96,10 +96,10 @@ class Turns:
             bunch = lane.new_bunch(loop)
             # In the context of this caller, who may turn out to be alone.
             loop.call_soon(self._see_to, lane, loop, bunch)
-        rows, parked = bunch.rows, lane.rows
+        rows = bunch.rows
         # As quickly as can be where one loop asks: all its callers do this, one after the other.
         waiting = (
-            len(rows) + len(lane.queue) + len(lane.callers.rows) + (0 if parked is None else len(parked.rows))
+            len(rows) + len(lane.queue) + len(lane.callers.rows) + lane.parked.count
             if len(bunches) == 1
             else lane.waiting()
         )
@@ -131,14 +131,14 @@ class Turns:
             batches.go_on(lane.loaded)
             return
         # Several batches in one go, for as long as the event loop may be held: what surrounds them is done once.
-        chunk = bunch.take(self._max_batch_size * lane.batches_within_turn())
+        asked = bunch.take(self._max_batch_size * lane.batches_within_turn())
         all_told: list[Told] = []
         try:
-            lane.last_size = len(chunk)
-            if len(chunk):
-                batches.answers.answer_rows(lane, chunk, loop, self._max_batch_size, all_told)
+            lane.last_size = len(asked)
+            if len(asked):
+                batches.answers.answer_rows(lane, asked, loop, self._max_batch_size, all_told)
         except BaseException:
-            all_told.append(told(chunk.requests(interrupt)))
+            all_told.append(told(asked.requests(interrupt)))
             raise
         finally:
             tell(all_told, loop, loop)
@@ -151,12 +151,12 @@ class Turns:
 
     def _queue_all(self, lane: Lane, loop: asyncio.AbstractEventLoop, bunch: Bunch) -> None:
         """Queue what came within a turn; what is not valid fails now."""
-        bunch.purge()
-        bunch.together = valid_together(lane.loaded, bunch.inputs()) if len(bunch) else None
-        if bunch.together is not None:
-            lane.put_rows(bunch)
+        asked = bunch.take(len(bunch))
+        asked.together = valid_together(lane.loaded, asked.columns.inputs) if len(asked) else None
+        if asked.together is not None:
+            lane.park(asked)
             return
-        requests = bunch.requests(Request.check)
+        requests = asked.requests(Request.check)
         complete([request for request in requests if request.error is not None], loop)
         lane.put_all([request for request in requests if request.error is None])
 

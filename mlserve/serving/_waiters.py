@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import Any, final
 
@@ -83,7 +83,7 @@ class Waiter(Bell):
             follower.ring()
 
 
-def wake(waiters: Sequence[Waiter], outcomes: Sequence[Any]) -> None:
+def wake(waiters: Sequence[Waiter], outcomes: Iterable[Any]) -> None:
     """Tell callers on threads that it is over: a few at once, who wake the others."""
     # An impatient one may be gone before its turn to wake others comes.
     lined_up = [waiter for waiter in waiters if waiter.is_patient]
