@@ -116,7 +116,7 @@ class BatchAnswers:
             if count < len(asked):
                 answered, kept = columns.between(0, count), None if kept is None else kept[:count]
             answers = Answers.joined(parts)
-            if lane.leavers != asked.leavers and (asked.loop is None or asked.loop is not here):
+            if asked.loop is None or asked.loop is not here:
                 answered, kept, answers = _still_there(answered, kept, answers)
             if len(answers):
                 all_told.append((answered.futures, self._recorded(loaded, answered, kept, answers)))

@@ -43,13 +43,13 @@ class Columns(NamedTuple):
 
     def between(self, start: int, stop: int) -> Columns:
         """Some of the requests, in a row."""
-        return Columns(*(column[start:stop] for column in self))
+        chosen: Any = (column[start:stop] for column in self)
+        return Columns(*chosen)
 
     def only(self, places: Sequence[int]) -> Columns:
         """Some of the requests."""
         chosen: Any = (
-            column[places] if isinstance(column, np.ndarray) else [column[place] for place in places]
-            for column in self
+            column[places] if isinstance(column, np.ndarray) else [column[place] for place in places] for column in self
         )
         return Columns(*chosen)
 
@@ -74,10 +74,9 @@ class Asked:
         loop: See above.
         columns: See above.
         together: See above.
-        leavers: What ``Lane.leavers`` was when nobody among them had left.
     """
 
-    __slots__ = ("columns", "leavers", "loaded", "loop", "together")
+    __slots__ = ("columns", "loaded", "loop", "together")
 
     def __init__(
         self, loaded: LoadedVersion, loop: asyncio.AbstractEventLoop | None, columns: Columns, together: Any = None
@@ -86,7 +85,6 @@ class Asked:
         self.loop = loop
         self.columns = columns
         self.together = together
-        self.leavers = -1
 
     @classmethod
     def joined(cls, parts: Sequence[Asked]) -> Asked:
@@ -112,8 +110,13 @@ class Asked:
 
     def without_leavers(self) -> Asked:
         """The same without those whose callers went away."""
-        stayed = [place for place, future in enumerate(self.columns.futures) if not future.cancelled()]
-        return self if len(stayed) == len(self) else Asked(self.loaded, self.loop, self.columns.only(stayed))
+        gone = [future.cancelled() for future in self.columns.futures]
+        if True not in gone:
+            return self
+        stayed = [place for place, is_gone in enumerate(gone) if not is_gone]
+        table = self.together
+        together = table[stayed] if isinstance(table, np.ndarray) else None
+        return Asked(self.loaded, self.loop, self.columns.only(stayed), together)
 
     def requests(self, with_each: Callable[[Request], None]) -> list[Request]:
         """The same as requests, with each of which something is done."""
@@ -134,8 +137,8 @@ class Asked:
 class Parked:
     """Coroutines of one event loop that wait for a batch, their inputs found valid.
 
-    In parts, as they came: those that one batch has answered ask again together. So a thread can mostly take a part as it
-    is, and touches none of its requests, which lie in the caches of the event loop's processor.
+    In parts, as they came: those that one batch has answered ask again together. So a thread can mostly take a part as
+    it is, and need not look up each of its requests, which lie in the caches of the event loop's processor.
 
     *Thread safety*: none; the owner locks. ``count`` may be read by anyone.
 
@@ -163,7 +166,7 @@ class Parked:
         self.count += len(asked)
 
     def take(self, size: int) -> Asked:
-        """The oldest requests, at least one and at most so many."""
+        """The oldest requests, at least one and at most so many, less those whose callers went away."""
         parts = self._parts
         taken = [parts.popleft()]
         room = size - len(taken[0])
@@ -177,7 +180,7 @@ class Parked:
             taken.append(last.between(0, kept))
         found = Asked.joined(taken)
         self.count -= len(found)
-        return found
+        return found.without_leavers()
 
     def purge(self) -> bool:
         """Take out those whose callers went away; tells whether there were any."""

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, final
 from mlserve._rendering import described
 from mlserve.errors import InvalidInputError
 from mlserve.serving._answering import BatchAnswers, interrupt
-from mlserve.serving._batch_threads import BatchThreads
 from mlserve.serving._asked import Asked
+from mlserve.serving._batch_threads import BatchThreads
 from mlserve.serving._lanes import Lane
 from mlserve.serving._loaded import LoadedVersion
 from mlserve.serving._options import Batching

@@ -120,7 +120,6 @@ class Batcher:
                     self._lead(lane)
         except BaseException:
             waiter.cancel()
-            lane.leavers += 1
             self.batches.go_on(lane.loaded)  # it may have been its turn to see to the others
             raise
         finally:

@@ -38,8 +38,8 @@ ARGMAX_IS_PREDICT = frozenset(
         "MultinomialNB",
     }
 )
-"""scikit-learn classifiers whose ``predict`` is the argmax of ``predict_proba`` but for rounding, as their sources show:
-one call gives both the label and its probability."""
+"""scikit-learn classifiers whose ``predict`` is the argmax of ``predict_proba`` but for rounding, as their sources
+show: one call gives both the label and its probability."""
 
 PREDICT_TAKES_ARGMAX = frozenset(
     {"DecisionTreeClassifier", "ExtraTreeClassifier", "ExtraTreesClassifier", "RandomForestClassifier"}

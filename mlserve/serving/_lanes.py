@@ -76,9 +76,6 @@ class Lane:
         """Who waits on a thread; what they ask was not checked yet."""
         self.parked = Parked()
         """Coroutines of one event loop whose inputs were found valid."""
-        self.leavers = 0
-        """Changes whenever a caller who waits goes away."""
-        self._leavers_seen = 0
         self.thread: Any = None
         """Runs its batches where no caller should; made when it is first needed."""
         # Around the rows and the taking of a batch: with several permits there may be several takers.
@@ -224,14 +221,8 @@ class Lane:
         """The next batch: the oldest requests that fit, less those nobody waits for any more."""
         queue, parked, size = self.queue, self.parked, self._batching.max_batch_size
         with self._taking:
-            leavers = self.leavers
-            if leavers != self._leavers_seen:
-                self._leavers_seen = leavers
-                parked.purge()
             if not queue and (not parked.count or not self.callers.rows):
-                asked = parked.take(size * self._in_one_go()) if parked.count else self.callers.take(size)
-                asked.leavers = leavers
-                return asked
+                return parked.take(size * self._in_one_go()) if parked.count else self.callers.take(size)
             taken = self._mixed(size) if self._batching.weight is None else self._fitting(size)
         for request in taken:
             if request.deadline is not None and now >= request.deadline:

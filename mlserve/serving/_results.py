@@ -208,7 +208,11 @@ class Results:
 
 
 def _successes(
-    version: ModelVersion, values: Sequence[Any], ids: Sequence[str], took_ms: Sequence[float], arms: Iterable[str | None]
+    version: ModelVersion,
+    values: Sequence[Any],
+    ids: Sequence[str],
+    took_ms: Sequence[float],
+    arms: Iterable[str | None],
 ) -> Iterator[Any]:
     for value, prediction_id, elapsed_ms, arm in zip(values, ids, took_ms, arms, strict=False):
         # As in ``ModelServer.predict``: what build_result does, without its call.

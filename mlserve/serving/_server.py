@@ -246,11 +246,7 @@ class ModelServer(PredictionService[TIn, TOut], Generic[TModel, TIn, TOut]):
         if enlist is not None and version is None and timeout_ms is None:
             started = self._monotonic()
             current = self._cache.current
-            if (
-                current is not None
-                and self._observed.generation == current.generation
-                and started < current.expires
-            ):
+            if current is not None and self._observed.generation == current.generation and started < current.expires:
                 loaded = current.loaded
                 leases = loaded.leases
                 leases.append("batched")
@@ -261,8 +257,6 @@ class ModelServer(PredictionService[TIn, TOut], Generic[TModel, TIn, TOut]):
                         return found if type(found) is ServingResult else self._guarded.settled(found)
                 except BaseException:
                     self._results.cancelled.next()
-                    if loaded.lane is not None:
-                        loaded.lane.leavers += 1
                     raise
                 finally:
                     leases.pop()

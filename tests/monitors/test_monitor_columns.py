@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from mlserve import InMemoryModelMonitor
 from mlserve.clocks import ManualClock
+from mlserve.monitors import _buffer
 from mlserve.monitors._columns import SEPARATOR, Repeated, RequestColumns
 from mlserve.records import PredictionEvent
 
@@ -74,6 +75,41 @@ def test_what_the_caller_changes_later_is_not_seen(monitor: InMemoryModelMonitor
     inputs += 1
     outputs += 1
     assert {(event.output, *event.input) for event in told(monitor)} == {(0, 0.0, 0.0)}
+
+
+def given_away(array: np.ndarray) -> np.ndarray:
+    array.setflags(write=False)
+    return array
+
+
+def test_what_is_given_away_is_not_copied(monitor: InMemoryModelMonitor) -> None:
+    """An array that nobody may write to is kept as it is, and told like any other; a view of another is copied."""
+    table, outputs = np.arange(2.0 * COUNT).reshape(COUNT, 2).copy(), np.arange(COUNT)
+    latencies, confidences = np.full(COUNT, 2.0), np.linspace(0.0, 1.0, COUNT)
+    below = np.zeros((COUNT, 2))
+    monitor.record_block(
+        **block(
+            inputs=given_away(table),
+            outputs=given_away(outputs),
+            processing_times_ms=given_away(latencies),
+            confidences=given_away(confidences),
+        )
+    )
+    monitor.record_block(**block(first=COUNT, inputs=given_away(below[:])))
+    below += 1
+    whole, view = monitor._buffer[:: _buffer.ROW]
+    assert (whole.inputs.values is table, whole.outputs is outputs, whole.latency is latencies) == (True, True, True)
+    assert view.inputs.values.tolist() == [[0.0, 0.0]] * COUNT
+    events = told(monitor)
+    assert [event.input.tolist() for event in events[:COUNT]] == table.tolist()
+    assert [event.confidence for event in events[:COUNT]] == confidences.tolist()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int64, object])
+def test_numbers_of_any_dtype_may_be_given_away(monitor: InMemoryModelMonitor, dtype: Any) -> None:
+    """Latencies that are not float64 are those numbers all the same."""
+    monitor.record_block(**block(processing_times_ms=given_away(np.arange(1, COUNT + 1).astype(dtype))))
+    assert [event.processing_time_ms for event in told(monitor)] == [1.0 + number for number in range(COUNT)]
 
 
 BAD = {
@@ -183,7 +219,7 @@ def test_what_is_the_same_everywhere_is_held_once() -> None:
         Repeated, Repeated, np.ndarray,
     ]  # fmt: skip
     assert (len(joined), joined.packed_ids.count(SEPARATOR)) == (18, 17)
-    assert RequestColumns.joined([part]) is part
+    assert (joined.seconds.tolist(), joined.confidence.size) == ([1.0] * 18, 18)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks here")

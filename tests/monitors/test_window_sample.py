@@ -181,8 +181,9 @@ def test_a_thinned_sample_is_uniform(seconds, window):
     assert kstest((draws - first + 0.5) / inside, "uniform").pvalue > LEAST_P
 
 
-def test_a_thinned_sample_of_blocks_is_uniform():
-    """When inputs come in blocks and most are not copied, each is still drawn with the same probability."""
+@pytest.mark.parametrize("kind", ["inputs", "a table", "a table given away"])
+def test_a_thinned_sample_of_blocks_is_uniform(kind):
+    """When inputs come in blocks and most are not kept, each is still drawn with the same probability."""
     draws = []
     for seed in range(20):
         clock = ManualClock(START)
@@ -191,7 +192,11 @@ def test_a_thinned_sample_of_blocks_is_uniform():
             clock.advance(timedelta(seconds=64 / 4096))
             ids = [str(number) for number in range(first, first + 64)]
             inputs = [float(number) for number in range(first, first + 64)]
+            if kind != "inputs":
+                inputs = np.array(inputs)[:, np.newaxis].copy()
+                inputs.setflags(write=kind == "a table")
             monitor.record_block("1", ids, inputs, [0] * 64, [1.0] * 64, clock.now().timestamp())
+        assert monitor._ledger.thinning
         draws.append(drawn_numbers(monitor, 2.0))
     numbers = np.concatenate(draws)
     assert chisquare(np.bincount(numbers * 8 // 8192, minlength=8)).pvalue > LEAST_P

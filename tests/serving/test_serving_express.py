@@ -284,7 +284,7 @@ def test_who_went_away_makes_room(sums: Sums, serving: Serving) -> None:
     waiters = placed(queue, [1.0, 2.0, 3.0])
     waiters[1].cancel()
     placed(queue, [4.0])
-    assert [input.tolist() for input in queue.take(0.0).inputs()] == [[1, 1], [3, 3], [4, 4]]
+    assert [input.tolist() for input in queue.take(0.0).columns.inputs] == [[1, 1], [3, 3], [4, 4]]
 
 
 def test_who_went_away_is_asked_to_run_nothing(sums: Sums, serving: Serving) -> None:

@@ -14,7 +14,8 @@ from serving_doubles import PATIENCE, Gate, InThread, Tallied, TickingClock, que
 
 from mlserve import ArraySchema, Batching, ErrorKind, InMemoryModelRepository
 from mlserve.clocks import ManualClock
-from mlserve.serving import _batches, _bunches, _lanes
+from mlserve.serving import _asked as asked_module
+from mlserve.serving import _batches, _lanes
 
 Host = Callable[..., Tallied]
 
@@ -54,11 +55,12 @@ def watched() -> Watched:
 def serving(watched: Watched, tallied: Host) -> Callable[..., Tallied]:
     """A server of ``watched``, whose calls it takes to be long, and which has answered."""
 
-    def serve(**batching: Any) -> Tallied:
+    def serve(clock: Any = None, concurrency: int | None = None, **batching: Any) -> Tallied:
         repository = InMemoryModelRepository[Any]()
         schema = ArraySchema.infer(np.array([[0.0, 0.0], [9.0, 9.0]]))
         repository.register(watched, task="regression", example=row(1.0), schema=schema)
-        server = tallied(repository, batching=Batching(**batching), clock=TickingClock(LONG_MS))
+        clock = clock if clock is not None else TickingClock(LONG_MS)
+        server = tallied(repository, batching=Batching(**batching), clock=clock, concurrency=concurrency)
         server.predict(row(0.0))
         watched.log.clear()
         return server
@@ -118,6 +120,41 @@ def test_callers_go_on_before_the_next_batch(
         ("called", [3.0]),
         ("went on", 3.0),
     ]
+
+
+@pytest.mark.parametrize(
+    ("step_ms", "concurrency", "turns"),
+    [
+        (_lanes.GO_MS / 4, None, [[0, 1, 2, 3, 4, 5], [6]]),
+        (_lanes.GO_MS / 2.5, None, [[0, 1, 2, 3], [4, 5], [6]]),
+        (_lanes.GO_MS, None, [[0, 1], [2, 3], [4, 5], [6]]),
+        (_lanes.GO_MS / 4, 1, [[0, 1], [2, 3], [4, 5], [6]]),
+    ],
+    ids=["three", "two", "long batches", "others take turns"],
+)
+def test_full_batches_are_run_in_one_go_while_that_is_short(
+    step_ms: float,
+    concurrency: int | None,
+    turns: list[list[int]],
+    serving: Callable[..., Tallied],
+    watched: Watched,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Callers go on after as many full batches as take no longer than ``GO_MS`` together, at least one; after one where
+    others, too, wait for their turn at the model.
+    """
+    monkeypatch.setattr(_batches, "TURN_SHARE", 1e9)
+    server = serving(max_batch_size=2, clock=TickingClock(step_ms), concurrency=concurrency)
+    together(server, [], 0.0, 0.0)  # it is learned how long a batch takes
+    watched.log.clear()
+    together(server, watched.log, *map(float, range(7)))
+    went_on: list[list[int]] = [[]]
+    for entry in watched.log:
+        if entry[0] == "went on":
+            went_on[-1].append(int(entry[1]))
+        elif went_on[-1]:
+            went_on.append([])
+    assert went_on == turns
 
 
 def test_what_is_asked_in_that_turn_joins_the_next_batch(
@@ -267,7 +304,7 @@ def test_what_waits_in_several_turns_is_one_batch(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Coroutines that ask one turn after the other while the model is busy are answered by one call; who left, not."""
-    monkeypatch.setattr(_bunches, "JOINED_BYTES", joined_bytes)
+    monkeypatch.setattr(asked_module, "JOINED_BYTES", joined_bytes)
     server, first = busy()
 
     async def ask() -> list[Any]:
