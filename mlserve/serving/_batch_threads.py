@@ -145,7 +145,7 @@ class BatchThread:
             if lane is not None:
                 if lane.rest_seconds:
                     bell.hush()
-                    if lane.rest_seconds:  # else it was rung to say that the rest is over
+                    if lane.rest_seconds:  # pragma: no branch  # else it was rung to say that the rest is over
                         bell.wait(timeout=lane.rest_seconds)
                         lane.rest_seconds = 0.0
                 due = lane.due(now)
@@ -159,7 +159,7 @@ class BatchThread:
                 pause = min(pause, due - now)
             if (lane is None and self._stopped) or not bell.wait(timeout=pause):
                 with self._lock:
-                    if self._lane is None:
+                    if self._lane is None:  # pragma: no branch  # else it was woken at that very moment
                         # From now on nobody may believe that it serves them.
                         self._thread = None
                         return None

@@ -144,10 +144,7 @@ class Lane:
     def only_loop(self) -> asyncio.AbstractEventLoop | None:
         """The event loop of all who wait, where they have one and the same: it may be busy, or end with its callers."""
         loops = {request.loop for request in list(self.queue)}
-        if self.callers.rows:
-            loops.add(None)
-        if self.parked.count:
-            loops.add(self.parked.loop)
+        loops |= ({self.parked.loop} if self.parked.count else set()) | ({None} if self.callers.rows else set())
         return loops.pop() if len(loops) == 1 else None
 
     def put(self, request: Request) -> None:

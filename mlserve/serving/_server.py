@@ -247,8 +247,7 @@ class ModelServer(PredictionService[TIn, TOut], Generic[TModel, TIn, TOut]):
             started = self._monotonic()
             current = self._cache.current
             if current is not None and self._observed.generation == current.generation and started < current.expires:
-                loaded = current.loaded
-                leases = loaded.leases
+                loaded, leases = current.loaded, current.loaded.leases
                 leases.append("batched")
                 try:
                     found: Any = enlist(loaded, input, key, started)
