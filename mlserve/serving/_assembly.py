@@ -19,6 +19,7 @@ from mlserve.serving._calling import Caller
 from mlserve.serving._health import HealthExaminer
 from mlserve.serving._loaded import LoadedVersion
 from mlserve.serving._loading import Loader
+from mlserve.serving._pace import Pace
 from mlserve.serving._policy import CachePolicy, HealthPolicy, Limits
 from mlserve.serving._recording import Recorder
 from mlserve.serving._results import Results
@@ -121,14 +122,17 @@ def assembled(
     if concurrency is not None and (not isinstance(concurrency, int) or concurrency < 1):
         raise InvalidArgumentError("concurrency", concurrency, "a whole number, at least 1, or None")
     monotonic = clock.monotonic
-    recorder = Recorder(monitor, clock)
+    new_pace = partial(Pace, limits.inline_below_ms, monotonic)
+    recorder = Recorder(monitor, clock, new_pace())
     caller = Caller(monotonic)
     measure = None
     if cache.max_bytes is not None:
         from mlserve.serving._sizes import size_of
 
         measure = partial(size_of, measure=cache.size_of)
-    loader = Loader(repository, predictor, validator, recorder, caller.call, monotonic, measure, concurrency)
+    loader = Loader(
+        repository, predictor, validator, recorder, caller.call, monotonic, new_pace(), measure, concurrency
+    )
     pinned = frozenset if router is None else router.routed_versions
     versions = VersionCache(repository, cache, loader.load, clock, pinned)
     results = Results(name, recorder, versions.failed_version, monotonic, timestamps(clock))

@@ -74,7 +74,13 @@ class Batches:
         if loaded.lane is None:
             with self._lock:
                 if loaded.lane is None:  # pragma: no branch  # another thread may have been faster
-                    loaded.lane = Lane(loaded, self.batching, self._results.id_prefix, self._inline_below_ms)
+                    loaded.lane = Lane(
+                        loaded,
+                        self.batching,
+                        self._results.id_prefix,
+                        self._inline_below_ms,
+                        self._results.monitor_pace,
+                    )
         return loaded.lane  # type: ignore[no-any-return]  # the slot holds any batcher's lane
 
     def weigh(self, request: Request) -> None:

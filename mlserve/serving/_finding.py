@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar, final
 
 from mlserve.errors import VersionNotFoundError
@@ -40,7 +40,10 @@ class Finding:
 
     def found(self, request: Request, acquire: Acquire) -> LoadedVersion:
         """The version a request goes to, loaded."""
-        routed = None if self._routes is None else self._routes.chosen(request)
+        routes = self._routes
+        routed = None
+        if routes is not None and request.version is None:
+            routed = self.in_time(request, lambda: routes.chosen(request), self._threads.routing)
         if routed is not None:
             try:
                 return self._acquired(request, routed, acquire)
@@ -50,7 +53,13 @@ class Finding:
 
     async def afound(self, request: Request, acquire: Acquire) -> LoadedVersion:
         """The same, without blocking the caller's event loop."""
-        routed = None if self._routes is None else self._routes.chosen(request)
+        routes = self._routes
+        routed = None
+        if routes is not None and request.version is None:
+            if routes.pace.is_quick():
+                routed = routes.chosen(request)
+            else:
+                routed = await self.ain_time(request, lambda: routes.chosen(request), self._threads.routing)
         if routed is not None:
             try:
                 return await self._aacquired(request, routed, acquire)
@@ -96,6 +105,25 @@ class Finding:
         except TimeoutError:
             if future.done() and not future.cancelled():
                 return future.result()  # it ended at that very moment, or the error is its own
+            raise too_late(request) from None
+
+    async def awaited_in_time(self, request: Request, call: Callable[[Any], Awaitable[T]], input: Any) -> T:
+        """Await what a coroutine function answers, and cancel it when it is too late.
+
+        Raises:
+            DeadlineExceededError: It was.
+        """
+        import asyncio
+
+        self.refuse_if_late(request)
+        if request.deadline is None:
+            return await call(input)
+        try:
+            async with asyncio.timeout(max(0.0, request.deadline - self._monotonic())) as limit:
+                return await call(input)
+        except TimeoutError:
+            if not limit.expired():
+                raise  # its own
             raise too_late(request) from None
 
     def refuse_if_late(self, request: Request) -> None:

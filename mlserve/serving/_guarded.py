@@ -5,10 +5,11 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any, final
+from functools import partial
+from typing import Any, TypeVar, final
 
 from mlserve._rendering import described
-from mlserve.errors import PredictionExceptionError, ServingError
+from mlserve.errors import OverloadedError, PredictionExceptionError, ServingError
 from mlserve.protocols import ModelRepository
 from mlserve.records import ModelVersion, ServingResult
 from mlserve.records._serving import build_result
@@ -17,10 +18,12 @@ from mlserve.serving._fallbacks import CallableFallback, Fallback, StaticAnswer
 from mlserve.serving._guards import Guards
 from mlserve.serving._loaded import LoadedVersion
 from mlserve.serving._requests import Request
-from mlserve.serving._results import Results
+from mlserve.serving._results import InTime, Results
 from mlserve.serving._validation import checked
 
 _log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 Acquire = Callable[[ModelVersion | str | None], LoadedVersion]
 
@@ -87,15 +90,16 @@ class GuardedPath:
         """As ``ModelServer.apredict``."""
         request = self._request(input, version, key, timeout_ms)
         try:
-            self.guards.admit(request)
-        except Exception as error:
-            return self.failed(request, error)
-        try:
+            try:
+                self.guards.admit(request)
+            except Exception as error:
+                refusal = error
+                return await self._told(request, lambda: self.failed(request, refusal))
             try:
                 value = await self.guards.aanswer(request, self._acquire)
             except Exception as error:
                 return await self._ainstead(request, error)
-            return self.succeeded(request, value)
+            return await self._told(request, lambda: self.succeeded(request, value))
         except BaseException:
             self._results.cancelled.next()
             raise
@@ -108,6 +112,23 @@ class GuardedPath:
             return self.succeeded(request, request.outcome())
         except Exception as error:
             return self.failed(request, error)
+
+    async def asettled(self, request: Request) -> ServingResult[Any]:
+        """The same, without blocking the caller's event loop."""
+        return await self._told(request, lambda: self.settled(request))
+
+    async def _told(self, request: Request, tell: Callable[[], T]) -> T:
+        """Tell the monitor something on the caller's event loop, or on a thread where that may take long."""
+        pace, threads = self._results.monitor_pace, self.guards.threads
+        if pace is not None and request.result is None and not pace.is_quick():
+            try:
+                # With a deadline this ends in time, and is not kept waiting by those that hang.
+                return await self.guards.off_loop(
+                    tell, threads.recording if request.deadline is None else threads.settling
+                )
+            except OverloadedError:
+                _log.warning("too much waits for the monitor: what comes now waits for it on its event loop")
+        return tell()
 
     def _request(
         self,
@@ -128,19 +149,28 @@ class GuardedPath:
             return request.result
         assert request.loaded is not None
         return self._results.succeeded(
-            request.loaded, request.input, value, request.started, request.prediction_id, request.key, request.arm
-        )
+            request.loaded, request.input, value, request.started, request.prediction_id, request.key, request.arm,
+            in_time=self.in_time(request),
+        )  # fmt: skip
 
     def failed(self, request: Request, error: Exception) -> ServingResult[Any]:
         """The result of a request that failed, and that no fallback may help."""
         return self._results.fail(
-            error, request.loaded, request.input, request.started, request.prediction_id, request.key, request.arm
-        )
+            error, request.loaded, request.input, request.started, request.prediction_id, request.key, request.arm,
+            in_time=self.in_time(request),
+        )  # fmt: skip
 
     def _recorded(self, request: Request, error: Exception) -> ServingError:
         return self._results.failure(
-            error, request.loaded, request.input, request.started, request.prediction_id, request.key, request.arm
-        )
+            error, request.loaded, request.input, request.started, request.prediction_id, request.key, request.arm,
+            in_time=self.in_time(request),
+        )  # fmt: skip
+
+    def in_time(self, request: Request) -> InTime | None:
+        """How the monitor is told of a request that has a deadline, where it might be waited for; else None."""
+        if request.deadline is None or self._results.monitor_pace is None:
+            return None
+        return partial(self.guards.record_in_time, request)
 
     # ------------------------------------------------------------------------------------------------- fallbacks
 
@@ -148,43 +178,51 @@ class GuardedPath:
         """What the caller gets when the model did not answer."""
         error = self._recorded(request, exception)
         if not error.kind.is_caller_fault:
+            _grant_as_long_again(request)
             for fallback in self._fallbacks:
                 try:
-                    return self._answered_by(fallback, request, error)
+                    if isinstance(fallback, StaticAnswer):
+                        return self._degraded(request, fallback.value, fallback, error)
+                    call = partial(self._answer_of, fallback, request, error)
+                    answer = self.guards.finding.in_time(request, call, self.guards.threads.helping)
+                    return self._helped(request, answer, fallback, error)
                 except Exception as failure:
                     self._passed_over(fallback, failure)
         return self._results.failed_result(error, request.loaded, request.started, request.prediction_id, request.arm)
 
     async def _ainstead(self, request: Request, exception: Exception) -> ServingResult[Any]:
-        error = self._recorded(request, exception)
+        error = await self._told(request, lambda: self._recorded(request, exception))
         if not error.kind.is_caller_fault:
+            _grant_as_long_again(request)
             for fallback in self._fallbacks:
                 try:
                     if isinstance(fallback, StaticAnswer):
-                        return self._answered_by(fallback, request, error)
+                        return self._degraded(request, fallback.value, fallback, error)
                     if isinstance(fallback, CallableFallback) and is_async_function(fallback.function):
-                        return self._degraded(request, await fallback.function(request.input), fallback, error)
-                    return await self.guards.off_loop(lambda: self._answered_by(fallback, request, error))  # noqa: B023  # awaited before the next turn
+                        value = await self.guards.finding.awaited_in_time(request, fallback.function, request.input)
+                        return self._degraded(request, value, fallback, error)
+                    call = partial(self._answer_of, fallback, request, error)
+                    answer = await self.guards.finding.ain_time(request, call, self.guards.threads.helping)
+                    return await self._told(request, partial(self._helped, request, answer, fallback, error))
                 except Exception as failure:
                     self._passed_over(fallback, failure)
         return self._results.failed_result(error, request.loaded, request.started, request.prediction_id, request.arm)
 
-    def _answered_by(self, fallback: Fallback, request: Request, error: ServingError) -> ServingResult[Any]:
-        if isinstance(fallback, StaticAnswer):
-            return self._degraded(request, fallback.value, fallback, error)
-        if isinstance(fallback, CallableFallback):
-            value = fallback.function(request.input)
-            if inspect.isawaitable(value):
-                if inspect.iscoroutine(value):
-                    value.close()
-                raise PredictionExceptionError(
-                    "a fallback that is a coroutine function was called by a caller who does not await.",
-                    hint="Use apredict, or a plain function.",
-                )
-            return self._degraded(request, value, fallback, error)
-        return self._answered_by_previous(fallback, request, error)
+    def _answer_of(self, fallback: Fallback, request: Request, error: ServingError) -> tuple[LoadedVersion | None, Any]:
+        """What a fallback answers, and the version that did; nothing is counted or recorded yet."""
+        if not isinstance(fallback, CallableFallback):
+            return self._answer_of_previous(request, error)
+        value = fallback.function(request.input)
+        if inspect.isawaitable(value):
+            if inspect.iscoroutine(value):
+                value.close()
+            raise PredictionExceptionError(
+                "a fallback that is a coroutine function was called by a caller who does not await.",
+                hint="Use apredict, or a plain function.",
+            )
+        return None, value
 
-    def _answered_by_previous(self, fallback: Fallback, request: Request, error: ServingError) -> ServingResult[Any]:
+    def _answer_of_previous(self, request: Request, error: ServingError) -> tuple[LoadedVersion, Any]:
         failed = request.loaded.id if request.loaded is not None else error.version_id
         others = [version for version in self._repository.get_active_versions(2) if version.id != failed]
         if not others:
@@ -193,18 +231,25 @@ class GuardedPath:
         permit, begun = self.guards.enter(loaded), self._monotonic()
         problem: BaseException | None = None
         try:
-            value = self.guards.call_held(loaded, checked(loaded.check, request.input), None)
+            return loaded, self.guards.call_held(loaded, checked(loaded.check, request.input), None)
         except BaseException as raised:
             problem = raised
             raise
         finally:
             self.guards.leave(loaded, permit, begun, problem)
             problem = None
+
+    def _helped(
+        self, request: Request, answer: tuple[LoadedVersion | None, Any], fallback: Fallback, error: ServingError
+    ) -> ServingResult[Any]:
+        loaded, value = answer
+        if loaded is None:
+            return self._degraded(request, value, fallback, error)
         self._results.degraded.next()
         # No arm: an answer that a fallback gave is no evidence for either.
         return self._results.succeeded(
             loaded, request.input, value, request.started, request.prediction_id, request.key,
-            degraded=_because(fallback, error),
+            degraded=_because(fallback, error), in_time=self.in_time(request),
         )  # fmt: skip
 
     def _degraded(self, request: Request, value: Any, fallback: Fallback, error: ServingError) -> ServingResult[Any]:
@@ -218,6 +263,12 @@ class GuardedPath:
     def _passed_over(self, fallback: Fallback, failure: Exception) -> None:
         _log.warning("the fallback %s could not answer: %s", type(fallback).__name__, described(failure))
         self.guards.count("fallback_errors")
+
+
+def _grant_as_long_again(request: Request) -> None:
+    """Fallbacks end, all together, by twice the time limit: when the model has used up its time they need some."""
+    if request.deadline is not None:
+        request.deadline += request.deadline - request.started
 
 
 def _because(fallback: Fallback, error: ServingError) -> str:

@@ -6,6 +6,7 @@ import threading
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
+from functools import partial
 from typing import Any, TypeVar, final
 
 from mlserve.errors import ErrorKind, InvalidArgumentError, OverloadedError, ServingError
@@ -17,13 +18,18 @@ from mlserve.serving._calling import Caller
 from mlserve.serving._finding import Finding
 from mlserve.serving._loaded import LoadedVersion
 from mlserve.serving._options import Breaker
+from mlserve.serving._pace import Pace
 from mlserve.serving._policy import Limits, is_number
-from mlserve.serving._pool import ServerThreads
+from mlserve.serving._pool import ServerThreads, WorkerPool
 from mlserve.serving._requests import Request, too_late
 from mlserve.serving._routes import Routes
 from mlserve.serving._validation import checked
 
 T = TypeVar("T")
+
+RECORD_GRACE_SECONDS = 0.05
+"""How long a request that is too late waits for a monitor to hear of it: long enough for any that does not hang, so
+that a caller who looks finds what was recorded."""
 
 LONGEST_MS = 1e12
 """Thirty years: a time limit beyond it is none, and clocks could not count so far."""
@@ -66,9 +72,9 @@ class Guards:
         self._concurrency = concurrency
         self._is_routed = router is not None
         self._monotonic = monotonic
-        self._threads = ServerThreads(limits.max_queued)
-        routes = None if router is None else Routes(router, self.count)
-        self.finding = Finding(cache, routes, self._threads, monotonic)
+        self.threads = ServerThreads(limits.max_queued)
+        routes = None if router is None else Routes(router, self.count, Pace(limits.inline_below_ms, monotonic))
+        self.finding = Finding(cache, routes, self.threads, monotonic)
         self.counts: Counter[str] = Counter()
         self.under_way: dict[int, Request] = {}
         """Requests not answered yet, by identity."""
@@ -92,7 +98,7 @@ class Guards:
         self._waiting = 0
         self._in_flight = 0
         self.under_way = {}
-        self._threads.renew()
+        self.threads.renew()
         if self._batcher is not None:
             self._batcher.batches.renew()
 
@@ -186,7 +192,7 @@ class Guards:
         holds = loaded.holds
         holds.append(request)
         try:
-            request.checked = checked(loaded.check, request.input)
+            request.checked = self.check(loaded, request, lambda: checked(loaded.check, request.input))
             self.finding.refuse_if_late(request)
             permit, begun = self.enter(loaded), self._monotonic()
             error: BaseException | None = None
@@ -202,9 +208,31 @@ class Guards:
             holds.pop()
             self.sweep_if_evicting(loaded)
 
+    def check(self, loaded: LoadedVersion, request: Request, check: Callable[[], T]) -> T:
+        """Check what is asked on this thread, or on another where a validator of the user's own has a deadline."""
+        is_ours = loaded.check_pace is None
+        return check() if is_ours else self.finding.in_time(request, check, self.threads.checking)
+
+    def record_in_time(self, request: Request, record: Callable[[], None]) -> None:
+        """Tell the monitor about a request with a deadline, and do not wait for it when that is over.
+
+        Raises:
+            TimeoutError: The monitor goes on.
+            OverloadedError: So much waits for the monitor that it will not hear of this.
+            Exception: What the monitor raised.
+        """
+        assert request.deadline is not None  # else it waits for as long as it takes
+        future = self.threads.recording.submit(record)
+        try:
+            future.result(max(RECORD_GRACE_SECONDS, request.deadline - self._monotonic()))
+        except TimeoutError:
+            if future.done():
+                raise  # the monitor's own
+            raise TimeoutError("the monitor takes longer than the request may") from None
+
     def in_time(self, request: Request, call: Callable[[], T], loaded: LoadedVersion) -> T:
         """Make a call of a version on this thread, or where there is a deadline on one of the version's."""
-        return call() if request.deadline is None else self.finding.in_time(request, call, self._threads.of(loaded))
+        return call() if request.deadline is None else self.finding.in_time(request, call, self.threads.of(loaded))
 
     def _called(self, loaded: LoadedVersion, request: Request) -> Any:
         if self._batcher is not None and self._batcher.is_worth_it(loaded):
@@ -287,7 +315,12 @@ class Guards:
         holds = loaded.holds
         holds.append(request)
         try:
-            request.checked = checked(loaded.check, request.input)
+            pace = loaded.check_pace
+            if pace is None or pace.is_quick():
+                request.checked = checked(loaded.check, request.input)
+            else:
+                check = partial(checked, loaded.check, request.input)
+                request.checked = await self.finding.ain_time(request, check, self.threads.checking)
             self.finding.refuse_if_late(request)
             permit, begun = self.enter(loaded), self._monotonic()
             error: BaseException | None = None
@@ -313,9 +346,9 @@ class Guards:
             value = await self._caller.acall(loaded, request.checked)
             self.finding.refuse_if_late(request)
             return value
-        return await self.finding.ain_time(request, lambda: self._timed(loaded, request), self._threads.of(loaded))
+        return await self.finding.ain_time(request, lambda: self._timed(loaded, request), self.threads.of(loaded))
 
-    async def off_loop(self, call: Callable[[], T]) -> T:
+    async def off_loop(self, call: Callable[[], T], pool: WorkerPool | None = None) -> T:
         """Make a call that may wait for others on a thread and await it.
 
         Raises:
@@ -323,7 +356,7 @@ class Guards:
         """
         import asyncio
 
-        return await asyncio.wrap_future(self._threads.waiting.submit(call))
+        return await asyncio.wrap_future((self.threads.waiting if pool is None else pool).submit(call))
 
     def _timed(self, loaded: LoadedVersion, request: Request) -> Any:
         return self._caller.timed(loaded, lambda: self.call_held(loaded, request.checked, request))
@@ -335,7 +368,7 @@ class Guards:
         self.finding.refuse_if_late(request)
         gate: threading.Semaphore | None = loaded.gate
         if gate is not None and not gate.acquire(blocking=False):
-            taken = self._threads.turns.submit(lambda: self._wait_for(gate, request))
+            taken = self.threads.turns.submit(lambda: self._wait_for(gate, request))
             try:
                 await asyncio.wrap_future(taken)
             except BaseException:
@@ -343,15 +376,7 @@ class Guards:
                 taken.add_done_callback(lambda ended: _release(gate, ended))
                 raise
         try:
-            if request.deadline is None:
-                return await call(request.checked)
-            try:
-                async with asyncio.timeout(max(0.0, request.deadline - self._monotonic())) as limit:
-                    return await call(request.checked)
-            except TimeoutError:
-                if not limit.expired():
-                    raise  # the model's own
-                raise too_late(request) from None
+            return await self.finding.awaited_in_time(request, call, request.checked)
         finally:
             if gate is not None:
                 gate.release()

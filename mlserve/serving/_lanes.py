@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, final
 from mlserve.errors import OverloadedError
 from mlserve.serving._asked import Asked, Parked
 from mlserve.serving._bunches import Bunch, Row
-from mlserve.serving._loaded import AVERAGE_WEIGHT, LoadedVersion
+from mlserve.serving._loaded import LoadedVersion
 from mlserve.serving._options import Batching
+from mlserve.serving._pace import Pace, averaged
 from mlserve.serving._requests import Request, complete, too_late
 from mlserve.serving._waiters import Waiter
 
@@ -41,10 +42,19 @@ class Lane:
         batching: The sizes.
         id_prefix: Begins the ids of the predictions.
         inline_below_ms: See ``Limits``.
+        monitor_pace: How long the monitor takes; None where nobody has to wait for it.
     """
 
-    def __init__(self, loaded: LoadedVersion, batching: Batching, id_prefix: str, inline_below_ms: float) -> None:
+    def __init__(
+        self,
+        loaded: LoadedVersion,
+        batching: Batching,
+        id_prefix: str,
+        inline_below_ms: float,
+        monitor_pace: Pace | None = None,
+    ) -> None:
         self.loaded = loaded
+        self._monitor_pace = monitor_pace
         self._inline_below_ms = inline_below_ms
         self._overruns = 0
         self._banned = 0
@@ -98,7 +108,8 @@ class Lane:
         """Whether an event loop may run a batch itself: it is known to be short."""
         single_ms, batch_ms, limit = self.loaded.average_ms, self.batch_ms, self._inline_below_ms
         is_short = single_ms is not None and batch_ms is not None and single_ms <= limit and batch_ms <= limit
-        return is_short and not self._banned
+        pace = self._monitor_pace
+        return is_short and not self._banned and (pace is None or pace.is_quick(self._batching.max_batch_size))
 
     def batches_within_turn(self) -> int:
         """How many batches an event loop may run at once, as far as is known; at least one."""
@@ -115,8 +126,8 @@ class Lane:
             on_loop: Whether an event loop ran it.
         """
         loaded = self.loaded
-        self.batch_ms = _averaged(self.batch_ms, computed_ms)
-        self._took_ms = _averaged(self._took_ms, took_ms)
+        self.batch_ms = averaged(self.batch_ms, computed_ms)
+        self._took_ms = averaged(self._took_ms, took_ms)
         # A single call takes no longer than a batch.
         if loaded.average_ms is None or size == 1 or took_ms < loaded.average_ms:
             loaded.learn(took_ms)
@@ -267,10 +278,6 @@ class Lane:
         if not waiting or sum(request.weight for request in waiting) >= self._batching.max_batch_size:
             return now
         return waiting[0].queued_at + self._batching.max_wait_ms / 1000.0
-
-
-def _averaged(known: float | None, newest: float) -> float:
-    return newest if known is None else known + AVERAGE_WEIGHT * (newest - known)
 
 
 def _unknown() -> bool:

@@ -10,9 +10,7 @@ import attrs
 
 from mlserve.records import ModelVersion
 from mlserve.serving._adapters import Adapter
-
-AVERAGE_WEIGHT = 0.1
-"""Weight of the newest call in the moving averages."""
+from mlserve.serving._pace import Pace, averaged
 
 OUTLIER = 2.0
 """A call counts as no longer than so many times what is typical: one that had to wait for the interpreter, or for
@@ -30,8 +28,8 @@ class LoadedVersion:
     """
 
     __slots__ = (
-        "adapter", "average_ms", "breaker", "call", "check", "check_table", "concurrency", "evicting", "example",
-        "gate", "has_confidence", "holds", "id", "is_async", "is_proven", "lane", "leases", "pool", "size_bytes",
+        "adapter", "average_ms", "breaker", "call", "check", "check_pace", "check_table", "concurrency", "evicting",
+        "example", "gate", "has_confidence", "holds", "id", "is_async", "is_proven", "lane", "leases", "pool", "size_bytes",
         "typical_ms", "validated", "version",
     )  # fmt: skip
 
@@ -45,6 +43,8 @@ class LoadedVersion:
         self.has_confidence = adapter.has_confidence
         self.is_async = adapter.is_async
         self.check = check
+        self.check_pace: Pace | None = None
+        """How long a user's own validator takes, where it is one that checks; None where nobody need wait for it."""
         self.check_table: Callable[[Sequence[Any]], Any] | None = None
         """From many inputs to the table that the model is given; answers None where ``check`` must look at each."""
         self.validated = validated
@@ -90,8 +90,8 @@ class LoadedVersion:
         if average is None or typical is None:
             self.average_ms = self.typical_ms = took_ms
         else:
-            self.average_ms = average + AVERAGE_WEIGHT * (took_ms - average)
-            self.typical_ms = typical + AVERAGE_WEIGHT * (min(took_ms, max(OUTLIER * typical, LEAST_MS)) - typical)
+            self.average_ms = averaged(average, took_ms)
+            self.typical_ms = averaged(typical, min(took_ms, max(OUTLIER * typical, LEAST_MS)))
 
     def limit(self, concurrency: int | None) -> None:
         """Make so many calls at once the most."""

@@ -14,8 +14,9 @@ from mlserve.records import ModelVersion
 from mlserve.serving._dispatch import adapt
 from mlserve.serving._health import synthetic_example
 from mlserve.serving._loaded import LoadedVersion
+from mlserve.serving._pace import Pace
 from mlserve.serving._recording import Recorder
-from mlserve.serving._validation import Check, check_by, check_of_version, table_check_of
+from mlserve.serving._validation import Check, check_by, check_of_version, is_schema, table_check_of
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -29,6 +30,7 @@ class Loader:
         recorder: Takes a version's baseline to the monitor.
         call: Calls a loaded version with an input, unrecorded; raises what goes wrong.
         monotonic: Tells seconds.
+        pace: Of the server's own validator.
         size_of: Tells how large a model is, in bytes; None where nobody wants to know.
         concurrency: Calls of one model at once; None for no limit.
     """
@@ -39,12 +41,17 @@ class Loader:
     recorder: Recorder
     call: Callable[[LoadedVersion, Any], object]
     monotonic: Callable[[], float]
+    pace: Pace
     size_of: Callable[[Any], int] | None = None
     concurrency: int | None = None
     check: Check | None = attrs.field(init=False)
+    check_pace: Pace | None = attrs.field(init=False, default=None)
 
     def __attrs_post_init__(self) -> None:
         check = None if self.validator is None else check_by(self.validator)
+        if check is not None and not is_schema(self.validator):
+            check = self.pace.measured(check)
+            object.__setattr__(self, "check_pace", self.pace)
         object.__setattr__(self, "check", check)
 
     def load(self, version: ModelVersion, to_replace: bool = False) -> LoadedVersion:
@@ -68,6 +75,7 @@ class Loader:
             validated=self.check is not None or schema is not None,
             example=synthetic_example(example, schema, model),
         )
+        loaded.check_pace = self.check_pace
         loaded.check_table = table_check_of(self.validator, schema, adapter)
         loaded.limit(self.concurrency)
         if self.size_of is not None:

@@ -107,18 +107,17 @@ class ManyPath:
             loaded = self._guards.finding.found(whole, self._acquire)
         except Exception as error:
             return [translated(error, None).copy() for _ in requests]
-        outcomes: list[Any] = [None] * len(requests)
         whole.loaded, holds = loaded, loaded.holds
         holds.append(whole)
         try:
-            good: list[int] = []
-            for row, request in enumerate(requests):
+            for request in requests:
                 request.loaded, request.arm = loaded, whole.arm
-                try:
-                    request.checked = checked(loaded.check, request.input)
-                    good.append(row)
-                except Exception as error:
-                    outcomes[row] = error
+            try:
+                faults = self._guards.check(loaded, whole, lambda: _checked_each(loaded, requests))
+            except Exception as error:  # the validator, or a thread for it, is too late
+                return [translated(error, loaded.id).copy() for _ in requests]
+            good = [row for row, fault in enumerate(faults) if fault is None]
+            outcomes = list(faults)
             if good:
                 answers = self._answers(loaded, whole, [requests[row] for row in good], len(good) == len(requests))
                 for row, answer in zip(good, answers, strict=True):
@@ -186,12 +185,25 @@ class ManyPath:
             loaded = requests[answered[0]].loaded
             assert loaded is not None  # it has answered
             answers = Answers.of([outcomes[row] for row in answered], loaded.has_confidence)
-            results = self._results.succeeded_many(loaded, [requests[row] for row in answered], answers)
+            in_time = self._guarded.in_time(requests[0])
+            results = self._results.succeeded_many(loaded, [requests[row] for row in answered], answers, in_time)
             found.update(zip(answered, results, strict=True))
         return [
             found[row] if row in found else self._guarded.instead(request, outcomes[row])
             for row, request in enumerate(requests)
         ]
+
+
+def _checked_each(loaded: LoadedVersion, requests: Sequence[Request]) -> list[Exception | None]:
+    """Check requests one by one; what was wrong with each, or None."""
+    faults: list[Exception | None] = []
+    for request in requests:
+        try:
+            request.checked = checked(loaded.check, request.input)
+            faults.append(None)
+        except Exception as error:
+            faults.append(error)
+    return faults
 
 
 def items_of(inputs: Any) -> Sequence[Any]:

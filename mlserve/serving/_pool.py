@@ -22,6 +22,9 @@ IDLE_SECONDS = 10.0
 MOST_THREADS = min(32, (os.cpu_count() or 1) + 4)
 """As ``concurrent.futures`` and ``asyncio.to_thread`` have it."""
 
+RECORDS_QUEUED = 1024
+"""What waits for a monitor that hangs, at most; more is not recorded, and counted as the monitor's failure."""
+
 
 @final
 class WorkerPool:
@@ -119,6 +122,11 @@ class ServerThreads:
         loading: For waiting for versions that are named or routed to, and not loaded yet: these keep no other waiting.
         waiting: For calls that may wait for some of the others.
         turns: For waiting for a turn: in one pool with those whose turn it is they could take all threads, for ever.
+        routing: For a router that takes long.
+        checking: For a validator that takes long.
+        helping: For fallbacks.
+        recording: For a monitor that takes long.
+        settling: For those who wait for the monitor no longer than they may.
     """
 
     def __init__(self, max_queued: int | None) -> None:
@@ -127,12 +135,21 @@ class ServerThreads:
         self.loading = WorkerPool(max_queued)
         self.waiting = WorkerPool(max_queued)
         self.turns = WorkerPool(max_queued)
+        # Each of what a user gave has its own, so that one that hangs is missed by nobody but those who need it.
+        self.routing = WorkerPool(max_queued)
+        self.checking = WorkerPool(max_queued)
+        self.helping = WorkerPool(max_queued)
+        self.recording = WorkerPool(RECORDS_QUEUED)
+        self.settling = WorkerPool(max_queued)
         self._lock = threading.Lock()
 
     def renew(self) -> None:
         """No threads and no calls, as in a forked child; versions have none of their own any more by then."""
         self._lock = threading.Lock()
-        for pool in (self.shared, self.loading, self.waiting, self.turns):
+        for pool in (
+            self.shared, self.loading, self.waiting, self.turns,
+            self.routing, self.checking, self.helping, self.recording, self.settling,
+        ):  # fmt: skip
             pool.renew()
 
     def of(self, loaded: LoadedVersion) -> WorkerPool:

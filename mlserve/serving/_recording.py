@@ -22,6 +22,7 @@ from mlserve.protocols import (
     PredictionMonitor,
 )
 from mlserve.records import Baseline, FailureEvent, PredictionEvent
+from mlserve.serving._pace import Pace
 
 _log = LazyLogger(__name__)
 
@@ -35,11 +36,17 @@ class Recorder:
 
     *Thread safety*: yes, as far as the monitor is.
 
+    Args:
+        monitor: The monitor.
+        clock: For times of failures, and of what is logged.
+        pace: Of the monitor.
+
     Attributes:
         prediction: Takes nine values by position, as ``DeferringMonitor.defer_prediction`` does. May raise.
+        pace: Of the monitor; None for one that defers what it is told, so that nobody has to wait for it.
     """
 
-    def __init__(self, monitor: ModelMonitor, clock: Clock) -> None:
+    def __init__(self, monitor: ModelMonitor, clock: Clock, pace: Pace) -> None:
         self._monitor = monitor
         self._monotonic = clock.monotonic
         self._now = timestamps(clock)
@@ -47,11 +54,20 @@ class Recorder:
         self._next_log = float("-inf")
         self.errors = 0
         """Calls of the monitor that raised."""
-        self.prediction: Callable[..., None] = (
-            monitor.defer_prediction if isinstance(monitor, DeferringMonitor) else self._whole_prediction
-        )
         # Found once: to ask what a monitor can do takes 3 µs.
-        self._record_block = monitor.record_block if isinstance(monitor, BlockMonitor) else None
+        self._record_block: Callable[..., None] | None = None
+        if isinstance(monitor, BlockMonitor):
+            self._record_block = monitor.record_block
+        self.pace: Pace | None = None
+        self.prediction: Callable[..., None]
+        if isinstance(monitor, DeferringMonitor):
+            self.prediction, self._record_failure = monitor.defer_prediction, self._failed_prediction
+        else:
+            self.pace = pace
+            self.prediction = pace.measured(self._whole_prediction)
+            self._record_failure = pace.measured(self._failed_prediction)
+            if self._record_block is not None:
+                self._record_block = pace.measured(self._record_block)
 
     def renew(self) -> None:
         """A new lock, for a forked child."""
@@ -118,17 +134,15 @@ class Recorder:
         key: str | None,
         arm: str | None = None,
     ) -> None:
-        """Record a failed prediction. Never raises."""
-        try:
-            if isinstance(self._monitor, EventMonitor):
-                moment = datetime.fromtimestamp(self._now(), UTC)
-                self._monitor.record_failure(
-                    FailureEvent(prediction_id, version_id, input, kind, elapsed_ms, moment, arm, key)
-                )
-            else:
-                self._monitor.record_prediction_error(kind, version_id)
-        except Exception as error:
-            self.failed(error)
+        """Record a failed prediction. May raise."""
+        moment = datetime.fromtimestamp(self._now(), UTC)
+        self._record_failure(prediction_id, version_id, input, kind, elapsed_ms, moment, arm, key)
+
+    def _failed_prediction(self, prediction_id: str, version_id: str | None, input: Any, kind: str, *rest: Any) -> None:
+        if isinstance(self._monitor, EventMonitor):
+            self._monitor.record_failure(FailureEvent(prediction_id, version_id, input, kind, *rest))
+        else:
+            self._monitor.record_prediction_error(kind, version_id)
 
     def outcome(self, prediction_id: str, actual: Any) -> None:
         """Record a true value.

@@ -27,6 +27,9 @@ _log = LazyLogger(__name__)
 
 _blank = object.__new__
 
+InTime = Callable[[Callable[[], None]], None]
+"""Tells the monitor something without waiting for it longer than a request may."""
+
 EXPECTED = frozenset({ErrorKind.Overloaded, ErrorKind.CircuitOpen})
 """Refusals under load or in an outage: to log each as an error, with its traceback, would cost more than answering."""
 
@@ -43,6 +46,9 @@ class Results:
         failed_version: The version of an id whose model could not be loaded, if there is one.
         monotonic: Tells seconds.
         timestamp: Tells seconds since 1970.
+
+    Attributes:
+        monitor_pace: How long the monitor takes; None where nobody has to wait for it.
     """
 
     def __init__(
@@ -55,6 +61,7 @@ class Results:
     ) -> None:
         self._name = name
         self._recorder = recorder
+        self.monitor_pace = recorder.pace
         self._failed_version = failed_version
         self._monotonic = monotonic
         self._timestamp = timestamp
@@ -84,22 +91,19 @@ class Results:
         key: str | None,
         arm: str | None = None,
         degraded: str | None = None,
+        in_time: InTime | None = None,
     ) -> ServingResult[Any]:
-        """Record an answer as the model gave it."""
+        """Record an answer as the model gave it; with ``in_time`` as that does it."""
         elapsed_ms = (self._monotonic() - started) * 1000.0
         confidence = None
         if loaded.has_confidence:
             value, confidence = value
-        try:
-            self._recorder.prediction(
-                prediction_id, loaded.id, input, value, elapsed_ms, self._timestamp(), confidence, arm, key
-            )
-        except Exception as error:
-            self._recorder.failed(error)
+        told = (prediction_id, loaded.id, input, value, elapsed_ms, self._timestamp(), confidence, arm, key)
+        self._tell(self._recorder.prediction, told, in_time)
         return build_result(True, value, None, loaded.version, elapsed_ms, prediction_id, arm, degraded)
 
     def succeeded_many(
-        self, loaded: LoadedVersion, requests: Sequence[Request], answers: Answers
+        self, loaded: LoadedVersion, requests: Sequence[Request], answers: Answers, in_time: InTime | None = None
     ) -> list[ServingResult[Any]]:
         """Record answers that one version gave together."""
         results = list(
@@ -111,6 +115,7 @@ class Results:
                 answers,
                 [request.arm for request in requests],
                 [request.key for request in requests],
+                in_time,
             )
         )
         for request, result in zip(requests, results, strict=True):
@@ -126,6 +131,7 @@ class Results:
         answers: Answers,
         arms: Sequence[str | None] | None = None,
         keys: Sequence[str | None] | None = None,
+        in_time: InTime | None = None,
     ) -> Iterable[ServingResult[Any]]:
         """The same of requests that come as columns. Each result is made as it is asked for, where its caller is.
 
@@ -137,18 +143,24 @@ class Results:
             answers: What was answered; nobody else's.
             arms: The arms they fall in; None for none.
             keys: What they were routed by; None for nothing.
+            in_time: As in ``succeeded``.
         """
         elapsed_ms, values = (self._monotonic() - started) * 1000.0, answers.values
         for column in (inputs, values, elapsed_ms, answers.confidences):
             if isinstance(column, np.ndarray):
                 column.setflags(write=False)  # a monitor may keep it as it is
+        told = (loaded.id, ids, inputs, values, elapsed_ms, self._timestamp(), answers.confidences, arms, keys)
+        self._tell(self._recorder.block, told, in_time)
+        return _successes(loaded.version, values, ids, elapsed_ms.tolist(), repeat(None) if arms is None else arms)
+
+    def _tell(self, tell: Callable[..., None], told: tuple[Any, ...], in_time: InTime | None) -> None:
         try:
-            self._recorder.block(
-                loaded.id, ids, inputs, values, elapsed_ms, self._timestamp(), answers.confidences, arms, keys
-            )
+            if in_time is None:
+                tell(*told)
+            else:
+                in_time(lambda: tell(*told))
         except Exception as error:
             self._recorder.failed(error)
-        return _successes(loaded.version, values, ids, elapsed_ms.tolist(), repeat(None) if arms is None else arms)
 
     def failure(
         self,
@@ -159,8 +171,9 @@ class Results:
         prediction_id: str,
         key: str | None,
         arm: str | None = None,
+        in_time: InTime | None = None,
     ) -> ServingError:
-        """Log and record why a request failed."""
+        """Log and record why a request failed; with ``in_time`` as that does it."""
         elapsed_ms = (self._monotonic() - started) * 1000.0
         version_id = None if loaded is None else loaded.id
         error = translated(exception, version_id)
@@ -169,8 +182,8 @@ class Results:
         else:
             _log.error("prediction %s failed: %s", prediction_id, error.message, exc_info=exception)
         error.forget_traceback()
-        asked = version_id or error.version_id
-        self._recorder.failure(prediction_id, asked, input, error.kind.value, elapsed_ms, key, arm)
+        told = (prediction_id, version_id or error.version_id, input, error.kind.value, elapsed_ms, key, arm)
+        self._tell(self._recorder.failure, told, in_time)
         return error
 
     def fail(
@@ -182,9 +195,10 @@ class Results:
         prediction_id: str,
         key: str | None,
         arm: str | None = None,
+        in_time: InTime | None = None,
     ) -> ServingResult[Any]:
         """Log, record and count why a request failed."""
-        error = self.failure(exception, loaded, input, started, prediction_id, key, arm)
+        error = self.failure(exception, loaded, input, started, prediction_id, key, arm, in_time)
         return self.failed_result(error, loaded, started, prediction_id, arm)
 
     def failed_result(

@@ -9,6 +9,7 @@ from typing import Any, final
 from mlserve.errors import ServingError
 from mlserve.protocols import Router
 from mlserve.records import Route
+from mlserve.serving._pace import Pace
 from mlserve.serving._requests import Request
 
 _log = logging.getLogger(__name__)
@@ -23,18 +24,18 @@ class Routes:
     Args:
         router: Chooses versions.
         count: Counts what went wrong, by name.
+        pace: Of the router.
     """
 
-    def __init__(self, router: Router, count: Callable[[str], None]) -> None:
-        self._router = router
+    def __init__(self, router: Router, count: Callable[[str], None], pace: Pace) -> None:
+        self._route = pace.measured(lambda key: router.route(key))
         self._count = count
+        self.pace = pace
 
     def chosen(self, request: Request) -> str | None:
-        """The router's choice for a request that names no version; None for the latest."""
-        if request.version is not None:
-            return None
+        """The router's choice; None for the latest."""
         try:
-            route: Any = self._router.route(request.key)
+            route: Any = self._route(request.key)
         except Exception:
             _log.exception("the router failed; the latest version answers")
             self._count("router_errors")

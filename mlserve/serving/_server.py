@@ -253,7 +253,7 @@ class ModelServer(PredictionService[TIn, TOut], Generic[TModel, TIn, TOut]):
                     found: Any = enlist(loaded, input, key, started)
                     if found is not None:
                         found = await found
-                        return found if type(found) is ServingResult else self._guarded.settled(found)
+                        return found if type(found) is ServingResult else await self._guarded.asettled(found)
                 except BaseException:
                     self._results.cancelled.next()
                     raise

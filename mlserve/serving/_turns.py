@@ -92,7 +92,8 @@ class Turns:
             if not self._is_worth_it(loaded):
                 return None
             if not lane.takes_rows:
-                return self._enlist_alone(loaded, input, key, started)
+                # What a user's own validator checks goes the long way, on which the event loop need not wait for it.
+                return self._enlist_alone(loaded, input, key, started) if loaded.check_pace is None else None
             bunch = lane.new_bunch(loop)
             # In the context of this caller, who may turn out to be alone.
             loop.call_soon(self._see_to, lane, loop, bunch)

@@ -96,16 +96,22 @@ def table_check_of(validator: Any, schema: Schema | None, adapter: Adapter) -> T
     return None
 
 
+def is_schema(validator: Any) -> bool:
+    """Whether a validator is one of mlserve's schemas, for which nobody need wait."""
+    from mlserve.schemas import ArraySchema, RecordSchema  # only who gives a validator pays for it
+
+    return isinstance(validator, (ArraySchema, RecordSchema))
+
+
 def check_by(validator: Any) -> Check:
     """The check that a user's validator makes.
 
     Raises:
         InvalidArgumentError: It is none of the kinds that ``ModelServer`` takes.
     """
-    from mlserve.schemas import ArraySchema, RecordSchema  # only who gives a validator pays for it
-
-    if isinstance(validator, (ArraySchema, RecordSchema)):
-        return validator.checker()
+    if is_schema(validator):
+        check: Check = validator.checker()
+        return check
     validate = getattr(validator, "validate", None)
     if callable(validate):
         from mlserve.schemas._results import WarningLog

@@ -156,7 +156,7 @@ def test_many_inputs_are_refused_like_others(host: Host) -> None:
         tasks = [asyncio.ensure_future(server.apredict_many([number])) for number in range(_pool.MOST_THREADS)]
         await eventually(lambda: len(model.seen) == _pool.MOST_THREADS)
         tasks.append(asyncio.ensure_future(server.apredict_many([50])))
-        await eventually(lambda: len(server._parts.guarded.guards._threads.waiting._work) == 1)
+        await eventually(lambda: len(server._parts.guarded.guards.threads.waiting._work) == 1)
         refused = await server.apredict_many([100, 101])
         model.gate.open()
         return [refused, *await asyncio.gather(*tasks)]

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from mlserve import InMemoryModelRepository
 from mlserve.serving._dispatch import adapt
-from mlserve.serving._loaded import AVERAGE_WEIGHT, LEAST_MS, OUTLIER, LoadedVersion
+from mlserve.serving._loaded import LEAST_MS, OUTLIER, LoadedVersion
+from mlserve.serving._pace import AVERAGE_WEIGHT
 
 times = st.floats(0.0, 1e6)
 
