@@ -18,7 +18,7 @@ from mlserve.serving._fallbacks import CallableFallback, Fallback, StaticAnswer
 from mlserve.serving._guards import Guards
 from mlserve.serving._loaded import LoadedVersion
 from mlserve.serving._requests import Request
-from mlserve.serving._results import InTime, Results
+from mlserve.serving._results import Results
 from mlserve.serving._validation import checked
 
 _log = logging.getLogger(__name__)
@@ -150,27 +150,21 @@ class GuardedPath:
         assert request.loaded is not None
         return self._results.succeeded(
             request.loaded, request.input, value, request.started, request.prediction_id, request.key, request.arm,
-            in_time=self.in_time(request),
+            in_time=self._results.in_time([request]),
         )  # fmt: skip
 
     def failed(self, request: Request, error: Exception) -> ServingResult[Any]:
         """The result of a request that failed, and that no fallback may help."""
         return self._results.fail(
             error, request.loaded, request.input, request.started, request.prediction_id, request.key, request.arm,
-            in_time=self.in_time(request),
+            in_time=self._results.in_time([request]),
         )  # fmt: skip
 
     def _recorded(self, request: Request, error: Exception) -> ServingError:
         return self._results.failure(
             error, request.loaded, request.input, request.started, request.prediction_id, request.key, request.arm,
-            in_time=self.in_time(request),
+            in_time=self._results.in_time([request]),
         )  # fmt: skip
-
-    def in_time(self, request: Request) -> InTime | None:
-        """How the monitor is told of a request that has a deadline, where it might be waited for; else None."""
-        if request.deadline is None or self._results.monitor_pace is None:
-            return None
-        return partial(self.guards.record_in_time, request)
 
     # ------------------------------------------------------------------------------------------------- fallbacks
 
@@ -249,7 +243,7 @@ class GuardedPath:
         # No arm: an answer that a fallback gave is no evidence for either.
         return self._results.succeeded(
             loaded, request.input, value, request.started, request.prediction_id, request.key,
-            degraded=_because(fallback, error), in_time=self.in_time(request),
+            degraded=_because(fallback, error), in_time=self._results.in_time([request]),
         )  # fmt: skip
 
     def _degraded(self, request: Request, value: Any, fallback: Fallback, error: ServingError) -> ServingResult[Any]:

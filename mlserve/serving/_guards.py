@@ -27,10 +27,6 @@ from mlserve.serving._validation import checked
 
 T = TypeVar("T")
 
-RECORD_GRACE_SECONDS = 0.05
-"""How long a request that is too late waits for a monitor to hear of it: long enough for any that does not hang, so
-that a caller who looks finds what was recorded."""
-
 LONGEST_MS = 1e12
 """Thirty years: a time limit beyond it is none, and clocks could not count so far."""
 
@@ -50,6 +46,7 @@ class Guards:
         concurrency: Calls of one model at once, or None for no limit.
         router: Chooses versions, or None.
         monotonic: Tells seconds.
+        threads: Where calls are made that a caller cannot wait for.
     """
 
     def __init__(
@@ -63,6 +60,7 @@ class Guards:
         concurrency: int | None,
         router: Router | None,
         monotonic: Callable[[], float],
+        threads: ServerThreads,
     ) -> None:
         self._cache = cache
         self._caller = caller
@@ -72,7 +70,7 @@ class Guards:
         self._concurrency = concurrency
         self._is_routed = router is not None
         self._monotonic = monotonic
-        self.threads = ServerThreads(limits.max_queued)
+        self.threads = threads
         routes = None if router is None else Routes(router, self.count, Pace(limits.inline_below_ms, monotonic))
         self.finding = Finding(cache, routes, self.threads, monotonic)
         self.counts: Counter[str] = Counter()
@@ -212,23 +210,6 @@ class Guards:
         """Check what is asked on this thread, or on another where a validator of the user's own has a deadline."""
         is_ours = loaded.check_pace is None
         return check() if is_ours else self.finding.in_time(request, check, self.threads.checking)
-
-    def record_in_time(self, request: Request, record: Callable[[], None]) -> None:
-        """Tell the monitor about a request with a deadline, and do not wait for it when that is over.
-
-        Raises:
-            TimeoutError: The monitor goes on.
-            OverloadedError: So much waits for the monitor that it will not hear of this.
-            Exception: What the monitor raised.
-        """
-        assert request.deadline is not None  # else it waits for as long as it takes
-        future = self.threads.recording.submit(record)
-        try:
-            future.result(max(RECORD_GRACE_SECONDS, request.deadline - self._monotonic()))
-        except TimeoutError:
-            if future.done():
-                raise  # the monitor's own
-            raise TimeoutError("the monitor takes longer than the request may") from None
 
     def in_time(self, request: Request, call: Callable[[], T], loaded: LoadedVersion) -> T:
         """Make a call of a version on this thread, or where there is a deadline on one of the version's."""

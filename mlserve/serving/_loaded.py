@@ -29,8 +29,8 @@ class LoadedVersion:
 
     __slots__ = (
         "adapter", "average_ms", "breaker", "call", "check", "check_pace", "check_table", "concurrency", "evicting",
-        "example", "gate", "has_confidence", "holds", "id", "is_async", "is_proven", "lane", "leases", "pool", "size_bytes",
-        "typical_ms", "validated", "version",
+        "example", "gate", "has_confidence", "holds", "id", "is_async", "is_proven", "lane", "leases", "pool",
+        "size_bytes", "typical_ms", "validated", "version",
     )  # fmt: skip
 
     def __init__(

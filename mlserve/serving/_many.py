@@ -185,8 +185,7 @@ class ManyPath:
             loaded = requests[answered[0]].loaded
             assert loaded is not None  # it has answered
             answers = Answers.of([outcomes[row] for row in answered], loaded.has_confidence)
-            in_time = self._guarded.in_time(requests[0])
-            results = self._results.succeeded_many(loaded, [requests[row] for row in answered], answers, in_time)
+            results = self._results.succeeded_many(loaded, [requests[row] for row in answered], answers)
             found.update(zip(answered, results, strict=True))
         return [
             found[row] if row in found else self._guarded.instead(request, outcomes[row])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import repeat
 from typing import TYPE_CHECKING, Any, final
 
@@ -17,6 +18,7 @@ from mlserve.records import ModelVersion, ServingResult
 from mlserve.records._serving import DraftResult, build_result
 from mlserve.serving._answers import Answers
 from mlserve.serving._loaded import LoadedVersion
+from mlserve.serving._pool import ServerThreads
 from mlserve.serving._recording import Recorder
 from mlserve.serving._validation import translated
 
@@ -29,6 +31,13 @@ _blank = object.__new__
 
 InTime = Callable[[Callable[[], None]], None]
 """Tells the monitor something without waiting for it longer than a request may."""
+
+LEFT_SHARE = 0.5
+"""Of the time that a request with a deadline has left, what it waits for a monitor, at most."""
+
+GRACE_SECONDS = 0.05
+"""How long a request that is late waits for a monitor: long enough for any that does not hang, so that a caller who
+looks finds what was recorded."""
 
 EXPECTED = frozenset({ErrorKind.Overloaded, ErrorKind.CircuitOpen})
 """Refusals under load or in an outage: to log each as an error, with its traceback, would cost more than answering."""
@@ -46,6 +55,7 @@ class Results:
         failed_version: The version of an id whose model could not be loaded, if there is one.
         monotonic: Tells seconds.
         timestamp: Tells seconds since 1970.
+        threads: Where a monitor is told that may not be waited for.
 
     Attributes:
         monitor_pace: How long the monitor takes; None where nobody has to wait for it.
@@ -58,7 +68,9 @@ class Results:
         failed_version: Callable[[str | None], ModelVersion | None],
         monotonic: Callable[[], float],
         timestamp: Callable[[], float],
+        threads: ServerThreads,
     ) -> None:
+        self._threads = threads
         self._name = name
         self._recorder = recorder
         self.monitor_pace = recorder.pace
@@ -103,7 +115,7 @@ class Results:
         return build_result(True, value, None, loaded.version, elapsed_ms, prediction_id, arm, degraded)
 
     def succeeded_many(
-        self, loaded: LoadedVersion, requests: Sequence[Request], answers: Answers, in_time: InTime | None = None
+        self, loaded: LoadedVersion, requests: Sequence[Request], answers: Answers
     ) -> list[ServingResult[Any]]:
         """Record answers that one version gave together."""
         results = list(
@@ -115,7 +127,7 @@ class Results:
                 answers,
                 [request.arm for request in requests],
                 [request.key for request in requests],
-                in_time,
+                self.in_time(requests),
             )
         )
         for request, result in zip(requests, results, strict=True):
@@ -152,6 +164,23 @@ class Results:
         told = (loaded.id, ids, inputs, values, elapsed_ms, self._timestamp(), answers.confidences, arms, keys)
         self._tell(self._recorder.block, told, in_time)
         return _successes(loaded.version, values, ids, elapsed_ms.tolist(), repeat(None) if arms is None else arms)
+
+    def in_time(self, requests: Iterable[Request]) -> InTime | None:
+        """How the monitor is told of requests, where some have a deadline and it might be waited for; else None."""
+        if self.monitor_pace is None:
+            return None
+        deadlines = [request.deadline for request in requests if request.deadline is not None]
+        return partial(self._record_in_time, min(deadlines)) if deadlines else None
+
+    def _record_in_time(self, deadline: float, record: Callable[[], None]) -> None:
+        future = self._threads.recording.submit(record)
+        left = deadline - self._monotonic()
+        try:
+            future.result(left * LEFT_SHARE if left > 0 else GRACE_SECONDS)
+        except TimeoutError:
+            if future.done():
+                raise  # the monitor's own
+            raise TimeoutError("the monitor takes longer than the requests may; it goes on") from None
 
     def _tell(self, tell: Callable[..., None], told: tuple[Any, ...], in_time: InTime | None) -> None:
         try:
