@@ -70,7 +70,7 @@ class BatchAnswers:
             kept = [row for row, request in enumerate(requests) if not request.is_gone]
             requests, answers = [requests[row] for row in kept], answers.only(kept)
         if requests:
-            self._results.succeeded_many(loaded, requests, answers)
+            self._results.succeeded_many(loaded, requests, answers, on_loop)
 
     def answer_rows(
         self, lane: Lane, asked: Asked, here: asyncio.AbstractEventLoop | None, most: int, all_told: list[Told]

@@ -120,7 +120,8 @@ class GuardedPath:
     async def _told(self, request: Request, tell: Callable[[], T]) -> T:
         """Tell the monitor something on the caller's event loop, or on a thread where that may take long."""
         pace, threads = self._results.monitor_pace, self.guards.threads
-        if pace is not None and request.result is None and not pace.is_quick():
+        may_wait = pace is not None and (request.deadline is not None or not pace.is_quick())
+        if may_wait and request.result is None:
             try:
                 # With a deadline this ends in time, and is not kept waiting by those that hang.
                 return await self.guards.off_loop(

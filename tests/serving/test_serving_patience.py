@@ -1,0 +1,424 @@
+"""What users give may take long or hang: callers with a deadline are told in time, and no event loop waits for it."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from serving_doubles import (
+    PATIENCE,
+    Batched,
+    ChoosingRouter,
+    EightMethodMonitor,
+    Gate,
+    InThread,
+    Tallied,
+    TickingClock,
+    until,
+)
+
+from mlserve import ArraySchema, Batching, ErrorKind, InMemoryModelRepository, Limits
+from mlserve.errors import PredictionExceptionError
+from mlserve.records import PredictionEvent, Route
+from mlserve.serving import Breaker, CallableFallback, PreviousVersion, StaticAnswer
+from mlserve.serving._pace import Pace
+from mlserve.serving._pool import WorkerPool
+
+Host = Callable[..., Tallied]
+
+SOON_MS = 40.0
+FOREVER_MS = 1e9
+
+both = pytest.mark.parametrize("is_async", [False, True], ids=["waiting", "awaiting"])
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "alone": {},
+    "batched": {"batching": Batching()},
+    "everything": {
+        "batching": Batching(),
+        "breaker": Breaker(min_calls=1000),
+        "concurrency": 1,
+        "limits": Limits(max_in_flight=100, max_queued=100),
+    },
+}
+guarded = pytest.mark.parametrize("options", OPTIONS)
+
+
+class Hanging:
+    """Passes its gate each time it is called once it is told to, and answers as it is told to."""
+
+    def __init__(self, answer: Any = None) -> None:
+        self.gate = Gate()
+        self.answer = answer
+        self.is_hanging = False
+        self.threads: list[threading.Thread] = []
+
+    def __call__(self, *args: Any) -> Any:
+        self.threads.append(threading.current_thread())
+        if self.is_hanging:
+            self.gate.pass_through()
+        return self.answer(*args) if callable(self.answer) else self.answer
+
+
+class HangingMonitor(EightMethodMonitor):
+    """Keeps what it is told, when it gets to it."""
+
+    def __init__(self, hanging: Hanging) -> None:
+        super().__init__()
+        self.hanging = hanging
+
+    def record_prediction(self, event: PredictionEvent) -> None:
+        self.hanging()
+        super().record_prediction(event)
+
+    def record_prediction_error(self, kind: str, version_id: str | None) -> None:
+        self.hanging()
+        super().record_prediction_error(kind, version_id)
+
+
+def failing(input: Any) -> Any:
+    raise ValueError("no")
+
+
+def ask(server: Tallied, is_async: bool, *args: Any, **kwargs: Any) -> Any:
+    if is_async:
+        return asyncio.run(asyncio.wait_for(server.apredict(*args, **kwargs), PATIENCE))
+    return server.predict(*args, **kwargs)
+
+
+# --------------------------------------------------------------------------------------------------- before the model
+
+
+@both
+@guarded
+@pytest.mark.parametrize("where", ["validator", "router"])
+def test_what_hangs_before_the_model_keeps_nobody_beyond_the_deadline(
+    where: str, options: str, is_async: bool, host: Host
+) -> None:
+    """A validator or router that hangs: the caller is told in time, the model is not called, and others go on when it
+    does.
+    """
+    hanging, model = Hanging(), Batched()
+    given: Any = {"validator": hanging, "router": ChoosingRouter(hanging)}[where]
+    server = host(model, **{where: given}, **OPTIONS[options])
+    assert ask(server, is_async, 1).value == 10
+    hanging.is_hanging, seen = True, len(model.batches)
+    forget_pace(server, where)
+    assert ask(server, is_async, 2, timeout_ms=SOON_MS).error.kind is ErrorKind.DeadlineExceeded
+    hanging.is_hanging = False
+    hanging.gate.open()
+    assert ask(server, is_async, 3, timeout_ms=FOREVER_MS).value == 30
+    assert [input for batch in model.batches[seen:] for input in batch] == [3]
+
+
+def forget_pace(server: Tallied, where: str) -> None:
+    """What was quick so far is called on the event loop, which a call that hangs for once would hold."""
+    finding, loaded = server._parts.guarded.guards.finding, server._parts.cache.loaded[0]
+    (finding._routes.pace if where == "router" else loaded.check_pace)._average_ms = None
+
+
+@both
+def test_many_inputs_wait_for_a_validator_no_longer_than_they_may(is_async: bool, host: Host) -> None:
+    """All inputs of a ``predict_many`` are late where their validator hangs, each with an error of its own."""
+    hanging = Hanging()
+    hanging.is_hanging = True
+    server = host(Batched(), validator=hanging)
+    results = (
+        asyncio.run(server.apredict_many([1, 2], timeout_ms=SOON_MS))
+        if is_async
+        else server.predict_many([1, 2], timeout_ms=SOON_MS)
+    )
+    hanging.gate.open()
+    assert [result.error.kind for result in results] == [ErrorKind.DeadlineExceeded] * 2
+    assert results[0].error is not results[1].error
+
+
+def test_a_validator_sees_its_callers_context_on_another_thread(host: Host) -> None:
+    """What a caller has set in a context variable is seen by a validator that is called off its thread."""
+    from serving_doubles import caller
+
+    seen: list[str] = []
+    server = host(Batched(), validator=lambda input: seen.append(caller.get()))
+    caller.set("Ann")
+    assert server.predict(1, timeout_ms=FOREVER_MS).value == 10
+    assert seen == ["Ann"]
+
+
+# --------------------------------------------------------------------------------------------------------- the monitor
+
+
+@both
+@guarded
+def test_a_monitor_that_hangs_holds_no_answer_up(options: str, is_async: bool, tallied: Host) -> None:
+    """The caller has its answer in time; the monitor is counted as failed, and takes the prediction when it can."""
+    hanging = Hanging()
+    monitor = HangingMonitor(hanging)
+    repository = InMemoryModelRepository()
+    repository.register(Batched())
+    server = tallied(repository, monitor, **OPTIONS[options])
+    hanging.is_hanging = True
+    result = ask(server, is_async, 1, timeout_ms=20 * SOON_MS)
+    assert (result.value, server.statistics().monitor_errors, monitor.predictions) == (10, 1, [])
+    hanging.gate.open()
+    until(lambda: [event.output for event in monitor.predictions] == [10])
+
+
+@both
+@pytest.mark.parametrize("timeout_ms", [0.0, 20 * SOON_MS], ids=["late", "in time"])
+def test_a_monitor_that_hangs_holds_no_failure_up(timeout_ms: float, is_async: bool, tallied: Host) -> None:
+    """A request that failed, or that was late from the start, is told so though the monitor hangs."""
+    hanging = Hanging()
+    repository = InMemoryModelRepository()
+    repository.register(failing)
+    monitor = HangingMonitor(hanging)
+    server = tallied(repository, monitor)
+    hanging.is_hanging = True
+    kind = ask(server, is_async, 1, timeout_ms=timeout_ms).error.kind
+    assert kind is (ErrorKind.PredictionException if timeout_ms else ErrorKind.DeadlineExceeded)
+    hanging.gate.open()
+    until(lambda: [name for name, _ in monitor.errors] == [str(kind)])
+
+
+def test_many_answers_are_not_held_up_by_a_monitor_that_hangs(tallied: Host) -> None:
+    """``predict_many`` with a deadline waits for a monitor no longer than that."""
+    hanging = Hanging()
+    repository = InMemoryModelRepository()
+    repository.register(Batched())
+    monitor = HangingMonitor(hanging)
+    server = tallied(repository, monitor)
+    hanging.is_hanging = True
+    assert [result.value for result in server.predict_many([1, 2], timeout_ms=SOON_MS * 5)] == [10, 20]
+    hanging.gate.open()
+    until(lambda: len(monitor.predictions) == 2)
+
+
+@pytest.mark.parametrize("raised", [TimeoutError("mine"), ValueError("no")])
+def test_what_a_monitor_raises_on_another_thread_is_counted(raised: Exception, tallied: Host) -> None:
+    """A monitor that raises, be it TimeoutError, is a failed monitor, and the answer is an answer."""
+    monitor = EightMethodMonitor()
+    monitor.broken["*"] = raised
+    repository = InMemoryModelRepository()
+    repository.register(Batched())
+    server = tallied(repository, monitor)
+    assert (server.predict(1, timeout_ms=FOREVER_MS).value, server.statistics().monitor_errors) == (10, 1)
+
+
+@both
+def test_what_too_much_waits_for_is_not_recorded(is_async: bool, tallied: Host) -> None:
+    """Behind a monitor that hangs no more waits than a bound; what is above it counts as the monitor's failure."""
+    hanging = Hanging()
+    hanging.is_hanging = True
+    monitor = HangingMonitor(hanging)
+    repository = InMemoryModelRepository()
+    repository.register(Batched())
+    server = tallied(repository, monitor)
+    server._parts.guarded.guards.threads.recording = WorkerPool(0, max_threads=1)
+    results = [ask(server, is_async, number, timeout_ms=SOON_MS * 5) for number in range(3)]
+    assert [result.value for result in results] == [0, 10, 20]
+    assert server.statistics().monitor_errors == 3
+    hanging.gate.open()
+    until(lambda: [event.output for event in monitor.predictions] == [0])
+
+
+def test_where_no_thread_is_left_an_answer_is_recorded_on_the_loop(tallied: Host) -> None:
+    """An awaiting caller whose monitor is not known to be quick records itself where too many wait for a thread."""
+    hanging = Hanging()
+    repository = InMemoryModelRepository()
+    repository.register(Batched())
+    monitor = HangingMonitor(hanging)
+    server = tallied(repository, monitor)
+    server._parts.guarded.guards.threads.recording = pool = WorkerPool(0, max_threads=1)
+    gate = Gate()
+    stuck = pool.submit(gate.pass_through)
+    gate.wait_until_reached()
+    assert asyncio.run(server.apredict(1)).value == 10
+    gate.open()
+    assert (stuck.result(PATIENCE), hanging.threads) == (None, [threading.main_thread()])
+
+
+# ----------------------------------------------------------------------------------------------------------- fallbacks
+
+
+@both
+@pytest.mark.parametrize("model", [failing, "hanging"])
+def test_a_fallback_that_hangs_is_passed_over_in_time(model: Any, is_async: bool, host: Host) -> None:
+    """Whether the model failed or used up its time: a fallback that hangs is counted as failed, once, and the next one
+    answers; what the hanging one says later is nobody's.
+    """
+    hanging, slow = Hanging(), Hanging(5)
+    hanging.is_hanging = slow.is_hanging = True
+    server = host(slow if model == "hanging" else model, fallbacks=[CallableFallback(hanging), StaticAnswer(0)])
+    result = ask(server, is_async, 1, timeout_ms=SOON_MS)
+    kind = ErrorKind.DeadlineExceeded if model == "hanging" else ErrorKind.PredictionException
+    assert (result.value, result.degraded.split(":")[0]) == (0, f"StaticAnswer answered, because of {kind}")
+    slow.gate.open()
+    hanging.gate.open()
+    until(lambda: not server._parts.guarded.guards.threads.helping._work)
+    assert (server.statistics().degraded, server.statistics().fallback_errors) == (1, 1)
+
+
+@both
+def test_the_previous_version_has_as_long_again(is_async: bool, tallied: Host) -> None:
+    """Where a model has used up the time of its request, the previous version still answers."""
+    slow = Hanging()
+    slow.is_hanging = True
+    repository = InMemoryModelRepository()
+    repository.register(lambda input: input + 1)
+    repository.register(slow)
+    server = tallied(repository, fallbacks=[PreviousVersion()])
+    assert server.predict(0, "1").value == 1
+    result = ask(server, is_async, 1, timeout_ms=10 * SOON_MS)
+    slow.gate.open()
+    assert (result.value, result.version.id, "DeadlineExceeded" in result.degraded) == (2, "1", True)
+
+
+def test_many_inputs_wait_for_fallbacks_together(host: Host) -> None:
+    """However many inputs failed, a fallback that hangs is waited for once: by then all their time is over."""
+    hanging = Hanging()
+    hanging.is_hanging = True
+    server = host(failing, fallbacks=[CallableFallback(hanging)])
+    results = server.predict_many([1, 2, 3, 4], timeout_ms=SOON_MS)
+    assert len(hanging.threads) == 1
+    hanging.gate.open()
+    assert [result.error.kind for result in results] == [ErrorKind.PredictionException] * 4
+
+
+@pytest.mark.parametrize("answer", ["late", "in time", "its own timeout"])
+def test_a_coroutine_fallback_has_its_time(answer: str, host: Host) -> None:
+    """A coroutine function that takes too long is cancelled and passed over; in time, it answers."""
+    seen: list[str] = []
+
+    async def fallback(input: Any) -> Any:
+        if answer == "its own timeout":
+            raise TimeoutError
+        if answer == "late":
+            try:
+                await asyncio.sleep(PATIENCE)
+            except asyncio.CancelledError:
+                seen.append("cancelled")
+                raise
+        return input + 1
+
+    server = host(failing, fallbacks=[CallableFallback(fallback), StaticAnswer("static")])
+    result = asyncio.run(server.apredict(1, timeout_ms=SOON_MS if answer == "late" else FOREVER_MS))
+    assert (result.value, seen) == (2 if answer == "in time" else "static", ["cancelled"] if answer == "late" else [])
+
+
+# ------------------------------------------------------------------------------------------------------- event loops
+
+
+PARTS: Sequence[str] = ("validator", "router", "monitor", "monitor of failures", "fallback")
+
+
+@guarded
+@pytest.mark.parametrize("timeout_ms", [None, FOREVER_MS])
+@pytest.mark.parametrize("part", PARTS)
+def test_an_event_loop_goes_on_meanwhile(part: str, timeout_ms: Any, options: str, tallied: Host) -> None:
+    """While a user's part makes a request wait, its event loop goes on with others: here with what lets the part go
+    on.
+    """
+    hanging = Hanging()
+    hanging.is_hanging = True
+    repository = InMemoryModelRepository()
+    fails = part in ("monitor of failures", "fallback")
+    repository.register(Batched(bad=[1] if fails else []), example=2)
+    given: dict[str, Any] = {
+        "validator": {"validator": hanging},
+        "router": {"router": ChoosingRouter(hanging)},
+        "fallback": {"fallbacks": [CallableFallback(hanging)]},
+    }.get(part, {})
+    monitor = HangingMonitor(hanging) if part.startswith("monitor") else None
+    server = tallied(repository, monitor, **given, **OPTIONS[options])
+
+    async def go_on() -> None:
+        while not hanging.gate.reached.is_set():
+            await asyncio.sleep(0)
+        hanging.gate.open()
+
+    async def both() -> Any:
+        async with asyncio.timeout(PATIENCE):
+            return (await asyncio.gather(server.apredict(1, timeout_ms=timeout_ms), go_on()))[0]
+
+    result = asyncio.run(both())
+    assert result.success is (part != "monitor of failures")
+    assert threading.main_thread() not in hanging.threads
+
+
+def test_rows_answered_together_are_not_recorded_on_the_loop_by_a_slow_monitor(tallied: Host) -> None:
+    """A batch that an event loop could run itself is run by a thread where its monitor may take long."""
+    hanging = Hanging()
+    repository = InMemoryModelRepository[Any]()
+    rows = np.array([[0.0, 0.0], [9.0, 9.0]])
+
+    class Model:
+        is_pure = True
+
+        def predict(self, X: Any) -> Any:
+            return np.asarray(X).sum(axis=1)
+
+    repository.register(Model(), task="regression", example=rows[0], schema=ArraySchema.infer(rows))
+    monitor = HangingMonitor(hanging)
+    server = tallied(repository, monitor, batching=Batching(), clock=TickingClock(0.1))
+
+    async def ask_all() -> list[Any]:
+        return [result.value for result in await asyncio.gather(*(server.apredict(row) for row in rows))]
+
+    server.predict(rows[0])
+    hanging.threads.clear()
+    assert asyncio.run(ask_all()) == asyncio.run(ask_all()) == [0.0, 18.0]
+    assert (threading.main_thread() in hanging.threads, len(monitor.predictions)) == (False, 5)
+
+
+@pytest.mark.parametrize("part", ["validator", "router", "monitor"])
+def test_what_is_known_to_be_quick_is_called_on_the_loop(part: str, tallied: Host) -> None:
+    """Once it is known that a user's part takes no time, an event loop calls it itself."""
+    hanging = Hanging(None if part != "router" else Route("1", "arm"))
+    repository = InMemoryModelRepository()
+    repository.register(Batched())
+    given: Any = {"validator": {"validator": hanging}, "router": {"router": ChoosingRouter(hanging)}}.get(part, {})
+    monitor = HangingMonitor(hanging) if part == "monitor" else None
+    server = tallied(repository, monitor, limits=Limits(inline_below_ms=1e6), **given)
+
+    async def ask_twice() -> None:
+        for number in range(2):
+            await server.apredict(number)
+
+    asyncio.run(ask_twice())
+    assert [thread is threading.main_thread() for thread in hanging.threads] == [False, True]
+
+
+def test_a_pace_is_an_average_that_forgets() -> None:
+    """A part is quick as long as its calls take no longer than the limit, on a moving average, together."""
+    clock = TickingClock(1.0)
+    pace = Pace(2.5, clock.monotonic)
+    assert not pace.is_quick()
+    call = pace.measured(lambda: "answer")
+    assert [call(), pace.is_quick(), pace.is_quick(2), pace.is_quick(3)] == ["answer", True, True, False]
+
+
+def test_a_pace_counts_calls_that_raise() -> None:
+    """A call that raises has taken its time as well, and its exception is the caller's."""
+    pace = Pace(2.5, TickingClock(1.0).monotonic)
+    with pytest.raises(PredictionExceptionError):
+        pace.measured(_raise)()
+    assert pace.is_quick()
+
+
+def _raise() -> None:
+    raise PredictionExceptionError("no")
+
+
+def test_threads_that_hang_in_a_validator_take_none_from_models(host: Host) -> None:
+    """However many requests hang in a validator, those of a model that needs none are answered in time."""
+    hanging = Hanging()
+    server = host(Batched(), validator=lambda input: hanging() if input == "hang" else None)
+    hanging.is_hanging = True
+    stuck = [InThread(server.predict, "hang", timeout_ms=FOREVER_MS) for _ in range(3)]
+    until(lambda: len(hanging.threads) == 3)
+    assert server.predict_many([1, 2], timeout_ms=FOREVER_MS)[1].value == 20
+    hanging.gate.open()
+    assert all(call.result().success for call in stuck)
