@@ -287,7 +287,7 @@ def lightgbm_models() -> tuple[Any, Any]:
 
 
 def xgboost_models() -> tuple[Any, Any]:
-    xgboost = pytest.importorskip("xgboost", reason="XGBoost is not installed: its wheel has more than 100 MB")
+    xgboost = pytest.importorskip("xgboost", reason="XGBoost is not installed")
     few = {"n_estimators": 5, "n_jobs": 1}
     return xgboost.XGBClassifier(**few), xgboost.XGBRegressor(**few)
 
