@@ -1,4 +1,4 @@
-"""Prometheus: a collector that reads a monitor when it is scraped, and costs a request nothing.
+"""Prometheus: collectors that read a monitor and a server when they are scraped, and cost a request nothing.
 
 Needs the extra ``prometheus``. The metrics, all with the label ``model``:
 
@@ -21,6 +21,20 @@ metric                                        type       further labels      wha
 ``mlserve_monitor_sink_failures_total``       counter    sink                of a ``FanoutMonitor``
 ``mlserve_up``                                gauge                          1 if the monitor could be read, else 0
 ``mlserve_scrape_errors_total``               counter                        times that it could not
+``mlserve_server_requests_total``             counter    result              ``succeeded``, ``degraded``, ``failed``,
+                                                                             ``timed_out``, ``shed``, ``cancelled``
+``mlserve_server_in_flight_requests``         gauge                          requests not answered yet
+``mlserve_server_loaded_models``              gauge                          models in memory
+``mlserve_server_leases``                     gauge      version             calls that hold a model
+``mlserve_server_breaker_state``              gauge      version, state      1 for the state that a breaker is in
+``mlserve_server_model_loads_total``          counter    result              ``loaded`` or ``failed``
+``mlserve_server_cache_misses_total``         counter                        times that a model was waited for
+``mlserve_server_swaps_total``                counter                        times that traffic moved to another version
+``mlserve_server_evictions_total``            counter                        models dropped from memory
+``mlserve_server_batches_total``              counter                        calls that answered several requests
+``mlserve_server_batched_requests_total``     counter                        requests answered by them
+``mlserve_server_errors_total``               counter    part                failures of repository, monitor, router,
+                                                                             fallbacks that were passed over
 ============================================  =========  ==================  ==========================================
 """
 
@@ -49,7 +63,7 @@ from mlserve.numerics._sketches import LARGEST_MS, RELATIVE_ERROR, SMALLEST_MS
 from mlserve.protocols import ModelMonitor
 
 try:
-    from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+    from prometheus_client.metrics_core import HistogramMetricFamily, Metric
     from prometheus_client.registry import Collector
     from prometheus_client.utils import floatToGoString
 except ModuleNotFoundError as _error:  # pragma: no cover  # tested in an interpreter of its own
@@ -57,7 +71,10 @@ except ModuleNotFoundError as _error:  # pragma: no cover  # tested in an interp
         raise
     raise MissingExtraError("prometheus_client", "prometheus", "mlserve.integrations.prometheus") from _error
 
-__all__ = ["DEFAULT_BUCKETS", "MonitorCollector"]
+from mlserve.integrations._prometheus_families import counter, gauge
+from mlserve.integrations._prometheus_server import ServerCollector
+
+__all__ = ["DEFAULT_BUCKETS", "MonitorCollector", "ServerCollector"]
 
 DEFAULT_BUCKETS = LADDER_SECONDS
 """1, 2.5 and 5 of every decade from 10 µs to 10 s, in seconds."""
@@ -231,43 +248,35 @@ def _bins(buckets: Sequence[float]) -> list[int]:
     return bins
 
 
-def _counter(name: str, what: str, *labels: str) -> CounterMetricFamily:
-    return CounterMetricFamily(f"mlserve_{name}", what, labels=("model", *labels))
-
-
-def _gauge(name: str, what: str, *labels: str, unit: str = "") -> GaugeMetricFamily:
-    return GaugeMetricFamily(f"mlserve_{name}", what, labels=("model", *labels), unit=unit)
-
-
 class _Families:
     """The metrics of one scrape."""
 
     def __init__(self) -> None:
-        self.requests = _counter("requests", "Requests answered, failures included.", "version")
-        self.errors = _counter("errors", "Failures by kind.", "version", "kind")
+        self.requests = counter("requests", "Requests answered, failures included.", "version")
+        self.errors = counter("errors", "Failures by kind.", "version", "kind")
         self.duration = HistogramMetricFamily(
             "mlserve_prediction_duration",
             "Processing time of the successful predictions.",
             labels=("model", "version"),
             unit="seconds",
         )
-        self.outcomes = _counter("outcomes", "Predictions whose outcome arrived.", "version", "result")
-        self.accuracy = _gauge("window_accuracy", "Labelled predictions that were right.", "version", unit="ratio")
-        self.label_coverage = _gauge(
+        self.outcomes = counter("outcomes", "Predictions whose outcome arrived.", "version", "result")
+        self.accuracy = gauge("window_accuracy", "Labelled predictions that were right.", "version", unit="ratio")
+        self.label_coverage = gauge(
             "window_label_coverage", "Predictions whose outcome arrived.", "version", unit="ratio"
         )
-        self.confidence = _gauge("window_confidence", "Mean confidence of the predictions.", "version", unit="ratio")
-        self.mean_absolute_error = _gauge(
+        self.confidence = gauge("window_confidence", "Mean confidence of the predictions.", "version", unit="ratio")
+        self.mean_absolute_error = gauge(
             "window_mean_absolute_error", "Mean of |output - actual|, in the target's unit.", "version"
         )
-        self.r2 = _gauge("window_r2", "Coefficient of determination.", "version")
-        self.window_seconds = _gauge("window", "Length of the window of the gauges.", unit="seconds")
-        self.pending = _gauge("pending_outcomes", "Predictions that wait for their outcome.")
-        self.drift_events = _counter("drift_events", "Drifts recorded.")
-        self.discarded = _counter("monitor_discarded", "What the monitor could not use.", "reason")
-        self.sink_failures = _counter("monitor_sink_failures", "Calls of a sink that raised.", "sink")
-        self.up = _gauge("up", "1 if the monitor could be read, else 0.")
-        self.scrape_errors = _counter("scrape_errors", "Times that the monitor could not be read.")
+        self.r2 = gauge("window_r2", "Coefficient of determination.", "version")
+        self.window_seconds = gauge("window", "Length of the window of the gauges.", unit="seconds")
+        self.pending = gauge("pending_outcomes", "Predictions that wait for their outcome.")
+        self.drift_events = counter("drift_events", "Drifts recorded.")
+        self.discarded = counter("monitor_discarded", "What the monitor could not use.", "reason")
+        self.sink_failures = counter("monitor_sink_failures", "Calls of a sink that raised.", "sink")
+        self.up = gauge("up", "1 if the monitor could be read, else 0.")
+        self.scrape_errors = counter("scrape_errors", "Times that the monitor could not be read.")
 
     def __iter__(self) -> Iterator[Metric]:
         return iter(vars(self).values())

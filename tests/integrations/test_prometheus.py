@@ -27,7 +27,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from mlserve import ErrorKind, InMemoryModelMonitor, InMemoryModelRepository, ModelMetrics, ModelServer
 from mlserve.clocks import ManualClock
 from mlserve.errors import InvalidArgumentError, MissingCapabilityError
-from mlserve.integrations.prometheus import DEFAULT_BUCKETS, MonitorCollector
+from mlserve.integrations.prometheus import DEFAULT_BUCKETS, MonitorCollector, ServerCollector
 from mlserve.monitors import FanoutMonitor
 from mlserve.records import FailureEvent, InputSample, PredictionEvent
 
@@ -480,6 +480,10 @@ def test_every_metric_has_help_and_a_conventional_name(traffic: Traffic) -> None
     assert all(family.documentation.endswith(".") for family in families)
 
 
+def _server_collector() -> ServerCollector:
+    return ServerCollector(ModelServer(InMemoryModelRepository(), InMemoryModelMonitor()))
+
+
 def test_the_documented_metrics_are_those_of_a_scrape(traffic: Traffic) -> None:
     """The table in the module's docstring names every metric with its type and its labels, and no other."""
     import mlserve.integrations.prometheus as module
@@ -487,7 +491,7 @@ def test_the_documented_metrics_are_those_of_a_scrape(traffic: Traffic) -> None:
     listed = re.findall(r"^``(mlserve_\w+)``\s+(\w+)\s*(.*)$", module.__doc__ or "", re.MULTILINE)
     described = {
         metric.name + ("_total" if metric.type == "counter" else ""): metric
-        for metric in MonitorCollector(traffic.monitor).describe()
+        for metric in [*MonitorCollector(traffic.monitor).describe(), *_server_collector().describe()]
     }
     assert {name: kind for name, kind, _ in listed} == {name: metric.type for name, metric in described.items()}
     for name, _, rest in listed:
