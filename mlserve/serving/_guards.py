@@ -27,6 +27,9 @@ from mlserve.serving._validation import checked
 
 T = TypeVar("T")
 
+MOST_BREAKERS = 1000
+"""Breakers that are kept, those of versions that are not loaded among them; the one loaded last is the last."""
+
 LONGEST_MS = 1e12
 """Thirty years: a time limit beyond it is none, and clocks could not count so far."""
 
@@ -95,6 +98,7 @@ class Guards:
         self._lock = threading.Lock()
         self._waiting = 0
         self._in_flight = 0
+        self._breakers: dict[str, CircuitBreaker] = {}
         self.under_way = {}
         self.threads.renew()
         if self._batcher is not None:
@@ -157,9 +161,13 @@ class Guards:
         breaker = loaded.breaker
         if breaker is None:
             with self._lock:
-                breaker = loaded.breaker
-                if breaker is None:  # pragma: no branch  # another thread may have been faster
-                    breaker = loaded.breaker = CircuitBreaker(loaded.id, self._breaker, self._monotonic)
+                # A version that was evicted while it was given a rest goes on with it when it is loaded again.
+                breaker = self._breakers.pop(loaded.id, None)
+                if breaker is None:
+                    breaker = CircuitBreaker(loaded.id, self._breaker, self._monotonic)
+                    if len(self._breakers) >= MOST_BREAKERS:
+                        del self._breakers[next(iter(self._breakers))]
+                self._breakers[loaded.id] = loaded.breaker = breaker
         permit: Permit = breaker.enter()
         return permit
 

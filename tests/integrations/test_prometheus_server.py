@@ -29,7 +29,9 @@ def server_of(model: Any, **options: Any) -> ModelServer:
 
 
 def scraped(collector: ServerCollector, metric: str) -> dict[tuple[str, ...], float]:
-    """The samples of a metric by their labels but ``model``, in the order of their names, as the strict parser of OpenMetrics reads them."""
+    """The samples of a metric by their labels but ``model``, sorted by name, as the strict parser of OpenMetrics has
+    them.
+    """
     registry = CollectorRegistry()
     registry.register(collector)
     return {

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from serving_doubles import PATIENCE, Batched, ChoosingRouter, Gate, InThread, Tallied, all_at_once, queued, until
 
-from mlserve import Batching, ErrorKind, InMemoryModelRepository, Limits
+from mlserve import Batching, CachePolicy, ErrorKind, InMemoryModelRepository, Limits
 from mlserve.clocks import ManualClock
 from mlserve.errors import CircuitOpenError, InvalidArgumentError, InvalidInputError
 from mlserve.records import CheckStatus, HealthState, Route
-from mlserve.serving import Breaker, BreakerState
+from mlserve.serving import Breaker, BreakerState, _guards
 from mlserve.serving._breaker import CircuitBreaker
 
 Host = Callable[..., Tallied]
@@ -410,6 +410,28 @@ def test_a_version_is_rested_by_itself(tallied: Host, clock: ManualClock) -> Non
     kinds = [server.predict(1, "1").error.kind for _ in range(3)]
     assert (kinds[2], server.predict(1, "2").value) == (ErrorKind.CircuitOpen, 1)
     assert dict(server.statistics().breakers) == {"1": "OPEN", "2": "CLOSED"}
+
+
+def test_a_rest_outlasts_an_eviction(tallied: Host, clock: ManualClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A version that is dropped from memory while it rests is still resting when it is loaded again; of more versions
+    than breakers are kept, the one loaded longest ago is forgotten.
+    """
+    repository = InMemoryModelRepository()
+    repository.register(Moody())
+    for _ in range(3):
+        repository.register(lambda x: x)
+    cache = CachePolicy(max_loaded=1, keep_active=1)
+    server = tallied(repository, breaker=Breaker(min_calls=1), clock=clock, cache=cache)
+    server.predict(1, "1")
+    server.predict(1, "4")
+    server.check_health()
+    assert "1" not in server.statistics().loaded_models
+    assert server.predict(1, "1").error.kind is ErrorKind.CircuitOpen
+    monkeypatch.setattr(_guards, "MOST_BREAKERS", 2)
+    for version in ("2", "3"):
+        server.predict(1, version)
+        server.check_health()
+    assert server.predict(1, "1").error.kind is ErrorKind.PredictionException
 
 
 def test_a_route_to_a_rested_version_is_refused(tallied: Host, clock: ManualClock) -> None:
