@@ -16,6 +16,7 @@ from mlserve.serving._adapters import Adapter
 from mlserve.serving._answers import Answers
 from mlserve.serving._doors import adapted_by_one, adapted_by_session, has_spaces_replaced, respelt, with_face
 from mlserve.serving._tables import (
+    RecordRows,
     amany_by_predict,
     answers_of_each,
     by_position,
@@ -300,7 +301,7 @@ def _frame_maker(names: list[str], schema: Any) -> Callable[[Any], Any]:
             return pandas.DataFrame([input], columns=names)
         return pandas.DataFrame(np.asarray(input)[np.newaxis], columns=names)
 
-    return to_rows
+    return to_rows if columns is None else RecordRows(to_rows, columns.to_frame, known)
 
 
 def _without_features(missing: list[str]) -> InvalidInputError:

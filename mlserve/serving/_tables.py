@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, final
 
+import attrs
 import numpy as np
 
 from mlserve._rendering import described
@@ -21,6 +22,34 @@ ToRows = Callable[[Any], Any]
 CallMany = Callable[[Sequence[Any]], Answers]
 
 AwaitMany = Callable[[Sequence[Any]], Awaitable[list[Any]]]
+
+
+@final
+@attrs.frozen(eq=False, repr=False)
+class RecordRows:
+    """From inputs to frames, for a model fitted on one, where it is known what its columns are.
+
+    Attributes:
+        one: From one input to a frame of one row.
+        together: From records with all that the model needs to a frame, the same as their own ones after each other.
+        known: What the model needs.
+    """
+
+    one: ToRows
+    together: Callable[[Sequence[Mapping[str, Any]]], Any]
+    known: frozenset[str]
+
+    def __call__(self, input: Any) -> Any:
+        return self.one(input)
+
+    def frame_of(self, inputs: Sequence[Any]) -> Any:
+        """The frame of all inputs; None where they are not all complete records, or one of them is no such thing."""
+        if not all(isinstance(input, Mapping) and self.known.issubset(input) for input in inputs):
+            return None
+        try:
+            return self.together(inputs)
+        except Exception:  # the one at fault is found, and said what is wrong with it, when they are looked at apart
+            return None
 
 
 @final
@@ -153,6 +182,9 @@ def _stacked(inputs: Sequence[Any], to_rows: ToRows) -> Any:
         return to_rows(table)
     if isinstance(table, np.ndarray) and table.ndim > 1:
         return table
+    frame = to_rows.frame_of(inputs) if isinstance(to_rows, RecordRows) else None
+    if frame is not None:
+        return frame
     first = inputs[0]
     if type(first) is np.ndarray and first.ndim == 1:
         table = to_rows(first)

@@ -22,7 +22,10 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier, ExtraTreeClassifier
 
+from mlserve import RecordSchema
+from mlserve.clocks import ManualClock
 from mlserve.errors import InvalidInputError, PredictionExceptionError
+from mlserve.records import ModelVersion, VersionDescription
 from mlserve.serving._dispatch import adapt
 from mlserve.serving._tables import NoTableError, answers_of_each
 
@@ -271,3 +274,73 @@ def test_one_input_is_a_table_of_one_row(row: Any) -> None:
     model = Seeing()
     assert adapt(model, None, None).call_many([row]).each() == [0]
     assert model.table.shape == (1, 2)
+
+
+MIXED = pd.DataFrame(
+    {
+        "size": [1.0, np.nan, 3.0, 4.5] * 3,
+        "count": [1, 2, 3, 4] * 3,
+        "kind": ["a", "b", None, "c"] * 3,
+        "grade": pd.Categorical(["low", "high", "low", "high"] * 3),
+        "is_new": [True, False, True, True] * 3,
+        "when": pd.date_range("2026-01-01", periods=12),
+    }
+)
+
+
+def described() -> VersionDescription:
+    version = ModelVersion("1", ManualClock().now())
+    return VersionDescription(version, schema=RecordSchema.infer(MIXED))
+
+
+class Looking:
+    """A model fitted on ``MIXED`` that keeps the frame it is shown."""
+
+    feature_names_in_ = np.array(list(MIXED.columns), object)
+    frame: Any = None
+
+    def predict(self, X: Any) -> Any:
+        self.frame = X
+        return np.zeros(len(X))
+
+
+def test_records_make_the_frame_that_they_make_one_by_one() -> None:
+    """Complete records of a known schema become one frame, of the values and dtypes that they have alone."""
+    model = Looking()
+    adapter = adapt(model, described(), None)
+    records = MIXED.to_dict("records")
+    alone = []
+    for record in records:
+        adapter.call(record)
+        alone.append(model.frame)
+    adapter.call_many(records)
+    pd.testing.assert_frame_equal(model.frame, pd.concat(alone, ignore_index=True))
+    assert model.frame.dtypes.tolist() == alone[0].dtypes.tolist()
+
+
+@pytest.mark.parametrize("odd", [{"size": 1.0}, MIXED.iloc[0], MIXED.iloc[0].tolist()], ids=["short", "row", "list"])
+def test_what_is_no_complete_record_is_looked_at_by_itself(odd: Any) -> None:
+    """Among records, one that lacks a feature is refused by its name, and a row of another form is taken as ever."""
+    model = Looking()
+    adapter = adapt(model, described(), None)
+    inputs = [*MIXED.to_dict("records")[:2], odd]
+    if isinstance(odd, dict):
+        with pytest.raises(InvalidInputError, match="count"):
+            adapter.call_many(inputs)
+    else:
+        adapter.call_many(inputs)
+        assert model.frame["count"].tolist() == [1, 2, 1]
+
+
+class Unreadable(dict[str, Any]):
+    """A record that cannot be read."""
+
+    def __getitem__(self, name: str) -> Any:
+        raise OSError("gone")
+
+
+def test_a_record_that_makes_no_frame_is_said_to_make_none() -> None:
+    """A record that cannot be read makes no table with the others, which is no fault of the model's."""
+    records = MIXED.to_dict("records")
+    with pytest.raises(NoTableError, match="gone"):
+        adapt(Looking(), described(), None).call_many([records[1], Unreadable(records[0])])
