@@ -301,7 +301,14 @@ def _frame_maker(names: list[str], schema: Any) -> Callable[[Any], Any]:
             return pandas.DataFrame([input], columns=names)
         return pandas.DataFrame(np.asarray(input)[np.newaxis], columns=names)
 
-    return to_rows if columns is None else RecordRows(to_rows, columns.to_frame, known)
+    def plain(records: Sequence[Mapping[str, Any]]) -> Any:
+        # What is missing is of another type alone than it is among others: a number that is None, a text that is NaN.
+        if any(record[name] is None for record in records for name in names):
+            return None
+        frame = pandas.DataFrame(records, columns=names)
+        return None if frame.select_dtypes(exclude="number").isna().any(axis=None) else frame
+
+    return RecordRows(to_rows, plain if columns is None else columns.to_frame, known)
 
 
 def _without_features(missing: list[str]) -> InvalidInputError:

@@ -31,7 +31,8 @@ class RecordRows:
 
     Attributes:
         one: From one input to a frame of one row.
-        together: From records with all that the model needs to a frame, the same as their own ones after each other.
+        together: From records with all that the model needs to a frame, the same as their own ones after each other;
+            None where it would not be.
         known: What the model needs.
     """
 

@@ -304,18 +304,22 @@ class Looking:
         return np.zeros(len(X))
 
 
-def test_records_make_the_frame_that_they_make_one_by_one() -> None:
-    """Complete records of a known schema become one frame, of the values and dtypes that they have alone."""
+@pytest.mark.parametrize("has_missing", [False, True])
+@pytest.mark.parametrize("has_schema", [False, True])
+def test_records_make_the_frame_that_they_make_one_by_one(has_schema: bool, has_missing: bool) -> None:
+    """Complete records become one frame, of the values that they have alone, and with a schema of its dtypes."""
     model = Looking()
-    adapter = adapt(model, described(), None)
+    adapter = adapt(model, described() if has_schema else None, None)
     records = MIXED.to_dict("records")
+    if not has_missing:
+        records = [record for record in records if isinstance(record["kind"], str)]
     alone = []
     for record in records:
         adapter.call(record)
         alone.append(model.frame)
     adapter.call_many(records)
     pd.testing.assert_frame_equal(model.frame, pd.concat(alone, ignore_index=True))
-    assert model.frame.dtypes.tolist() == alone[0].dtypes.tolist()
+    assert not has_schema or model.frame.dtypes.tolist() == alone[0].dtypes.tolist()
 
 
 @pytest.mark.parametrize("odd", [{"size": 1.0}, MIXED.iloc[0], MIXED.iloc[0].tolist()], ids=["short", "row", "list"])
