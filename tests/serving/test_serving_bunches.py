@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from serving_doubles import PATIENCE, STEP_MS, Gate, InThread, Sums, Tallied, TickingClock, caller, queued, row, until
 
-from mlserve import Batching, ErrorKind, InMemoryModelMonitor, InMemoryModelRepository, Limits
+from mlserve import Batching, ErrorKind, InMemoryModelMonitor, InMemoryModelRepository, Limits, RecordSchema
 
 Host = Callable[..., Tallied]
 FOREVER_MS = 1e9
@@ -442,3 +442,21 @@ def test_all_loops_and_threads_together_are_not_too_many(serving: Callable[..., 
 
     assert asyncio.run(ask()) == [4.0, ErrorKind.Overloaded, ErrorKind.Overloaded]
     assert (busy.result().value, queued_one.result().value) == (10.0, 2.0)
+
+
+def test_records_are_checked_as_they_come(tallied: Host) -> None:
+    """An input that a schema of records refuses fails alone, before its batch; the others are answered."""
+
+    class Sizes:
+        is_pure = True
+
+        def predict_batch(self, inputs: Any) -> list[float]:
+            return [input["size"] for input in inputs]
+
+    repository = InMemoryModelRepository[Any]()
+    repository.register(Sizes(), example={"size": 1.0}, schema=RecordSchema.infer([{"size": 1.0}, {"size": 2.0}]))
+    server = tallied(repository, batching=Batching(), clock=TickingClock(STEP_MS))
+    server.predict({"size": 1.0})
+    results = together(server, [{"size": 1.0}, {"size": "large"}, {"size": 3.0}])
+    kinds = [None if result.error is None else result.error.kind for result in results]
+    assert (kinds, results[2].value) == ([None, ErrorKind.InvalidInput, None], 3.0)

@@ -23,6 +23,7 @@ from serving_doubles import (
 
 from mlserve import ArraySchema, Batching, ErrorKind, InMemoryModelRepository, Limits
 from mlserve.errors import PredictionExceptionError
+from mlserve.protocols import BlockMonitor
 from mlserve.records import PredictionEvent, Route
 from mlserve.serving import Breaker, CallableFallback, PreviousVersion, StaticAnswer
 from mlserve.serving._pace import Pace
@@ -422,3 +423,25 @@ def test_threads_that_hang_in_a_validator_take_none_from_models(host: Host) -> N
     assert server.predict_many([1, 2], timeout_ms=FOREVER_MS)[1].value == 20
     hanging.gate.open()
     assert all(call.result().success for call in stuck)
+
+
+class BlockKeeping(EightMethodMonitor, BlockMonitor):
+    """Takes many predictions at once, and keeps on which thread it did."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks: list[tuple[int, bool]] = []
+
+    def record_block(self, model_version: str, prediction_ids: Sequence[str], *columns: Any) -> None:
+        self.blocks.append((len(prediction_ids), threading.current_thread() is threading.main_thread()))
+
+
+def test_blocks_of_a_monitor_that_defers_nothing_are_timed_too(tallied: Host) -> None:
+    """A monitor that takes blocks, but may take long over them, is waited for no longer than a deadline allows."""
+    repository = InMemoryModelRepository()
+    repository.register(Batched())
+    monitor = BlockKeeping()
+    server = tallied(repository, monitor)
+    assert [result.value for result in server.predict_many([1, 2], timeout_ms=FOREVER_MS)] == [10, 20]
+    server.predict_many([1, 2, 3])
+    assert monitor.blocks == [(2, False), (3, True)]

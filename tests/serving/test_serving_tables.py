@@ -336,6 +336,15 @@ def test_what_is_no_complete_record_is_looked_at_by_itself(odd: Any) -> None:
         assert model.frame["count"].tolist() == [1, 2, 1]
 
 
+def test_a_number_that_is_none_is_what_it_is_alone() -> None:
+    """Without a schema a record that lacks a number makes the same column together as alone: one of objects."""
+    model = Looking()
+    adapter = adapt(model, None, None)
+    records = MIXED.to_dict("records")[:2]
+    adapter.call_many([records[0] | {"size": None}, records[1]])
+    assert model.frame["size"].dtype == object
+
+
 class Unreadable(dict[str, Any]):
     """A record that cannot be read."""
 
