@@ -282,7 +282,9 @@ class BlockMonitor(Protocol):
 class DeferringMonitor(Protocol):
     """A monitor that can take a prediction as bare values and make an event of it later.
 
-    Building a ``PredictionEvent`` costs more than all the rest of a request; a monitor with this method spares it.
+    Building a ``PredictionEvent`` costs more than all the rest of a request; a monitor with this method spares it. It
+    promises that none of its methods that record makes anybody wait: they are called on event loops, and by requests
+    with a time limit.
     """
 
     @abstractmethod
