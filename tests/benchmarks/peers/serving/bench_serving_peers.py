@@ -283,7 +283,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=(*WORK, *PEERS), default=[], help="some of the work, or peers")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")  # the peers'
-    logging.disable(logging.WARNING)
+    logging.getLogger().setLevel(logging.ERROR)  # not disabled: BentoML records by logging
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that servers are stopped
     figures: dict[str, Any] = {"versions": installed()}
     print(", ".join(f"{name} {number}" for name, number in figures["versions"].items()))

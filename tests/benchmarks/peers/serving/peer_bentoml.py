@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +15,7 @@ from bentoml.validators import DType, Shape
 from peer_case import CONSTANT, FEATURES, Call, Door, Row, Server, logistic, second
 
 BATCH = 64
+NAMES = [f"feature_{number}" for number in range(FEATURES)]
 
 Table = Annotated[np.ndarray, DType("float64"), Shape((1, FEATURES))]
 Tables = Annotated[np.ndarray, DType("float64")]
@@ -47,7 +51,20 @@ def calls(model: str) -> list[Call]:
     def validated(x: Any) -> Any:
         return predict(taken(x=x).x)
 
+    options = {"log_path": tempfile.mkdtemp(prefix="bentoml-monitoring-")}
+    atexit.register(shutil.rmtree, options["log_path"], ignore_errors=True)
+
+    def recorded(x: Any) -> Any:
+        table = taken(x=x).x
+        with bentoml.monitor(model, monitor_options=options) as record:
+            for name, value in zip(NAMES, x[0], strict=True):
+                record.log(value, name, role="feature", data_type="numerical")
+            answer = predict(table)
+            record.log(read(answer), "prediction", role="prediction", data_type="numerical")
+        return answer
+
     return [
+        Call("BentoML, a list validated, recorded by its monitor", lambda row: [row.tolist()], recorded, read),
         Call("BentoML, bound method, nothing validated", lambda row: row[None], predict, read),
         Call("BentoML, a list validated by its input model", lambda row: [row.tolist()], validated, read),
         Call("BentoML, an array through its input model", lambda row: row[None], validated, read),
