@@ -84,6 +84,14 @@ class BatchAnswers:
             most: Requests in a batch, at most.
             all_told: Takes what the callers are told as it becomes known, also where this raises.
         """
+        rest: Asked | None = asked
+        while rest is not None:
+            rest = self._answer_until_one_fails(lane, rest, here, most, all_told)
+
+    def _answer_until_one_fails(
+        self, lane: Lane, asked: Asked, here: asyncio.AbstractEventLoop | None, most: int, all_told: list[Told]
+    ) -> Asked | None:
+        """Answer batches until one of them fails, and that; what is left of the requests, or None."""
         loaded, columns = lane.loaded, asked.columns
         together = None
         if len(asked) > 1:  # one alone is answered in its caller's context
@@ -94,11 +102,11 @@ class BatchAnswers:
             if valid:
                 self.answer(lane, valid, here is not None)
             all_told.append(told(requests))
-            return
+            return None
         if together is None:  # the others are checked one by one only where a batch is theirs and that input's
             for start in range(0, len(asked), most):
                 self.answer_rows(lane, asked.between(start, start + most), here, most, all_told)
-            return
+            return None
         kept = _copied(together)
         parts: list[Answers] = []
         failed: BaseException | None = None
@@ -119,15 +127,17 @@ class BatchAnswers:
             if asked.loop is None or asked.loop is not here:
                 answered, kept, answers = _still_there(answered, kept, answers)
             if len(answers):
-                all_told.append((answered.futures, self._recorded(loaded, answered, kept, answers)))
+                results = self._recorded(loaded, answered, kept, answers)
+                # What threads are told is made before they are woken: nothing may go wrong in between.
+                all_told.append((answered.futures, list(results) if asked.loop is None else results))
+        if failed is None:
+            return None
         if isinstance(failed, KeyboardInterrupt):
             raise failed  # meant for the thread that runs the batch
-        if failed is not None:
-            requests = asked.between(count, count + most).requests(Request.check)
-            self.answer_apart(lane, requests, failed, here is not None)
-            all_told.append(told(requests))
-            if count + most < len(asked):
-                self.answer_rows(lane, asked.between(count + most, len(asked)), here, most, all_told)
+        requests = asked.between(count, count + most).requests(Request.check)
+        self.answer_apart(lane, requests, failed, here is not None)
+        all_told.append(told(requests))
+        return asked.between(count + most, len(asked)) if count + most < len(asked) else None
 
     def _recorded(self, loaded: LoadedVersion, columns: Columns, kept: Any, answers: Answers) -> Iterable[Any]:
         inputs = columns.inputs if kept is None else kept

@@ -105,52 +105,57 @@ class Batches:
         request.weight = weight
 
     def run(self, lane: Lane, loop: asyncio.AbstractEventLoop | None = None) -> None:
-        """Run a batch, or several in one go, hand the permit back, and see that somebody looks after those who came
-        meanwhile.
+        """Run a batch, on a thread several in one go, hand the permit back, and see that somebody looks after those who
+        came meanwhile.
 
         Args:
             lane: The queue, its permit taken.
             loop: The event loop that runs it, or None on a thread.
         """
-        loaded = lane.loaded
+        loaded, begun = lane.loaded, self._monotonic()
         # Whoever waits may go away; the model must stay until the call ends.
         holds = loaded.holds
         holds.append(self)
         taken: Sequence[Request] | Asked = ()
         all_told: list[Told] = []
-        is_over = False
+        loops: set[Any] = set()
+        is_over, count = True, 0
         try:
-            taken = lane.take(self._monotonic())
-            lane.last_size = len(taken)
-            if isinstance(taken, Asked):
-                if len(taken):
-                    self.answers.answer_rows(lane, taken, loop, self.batching.max_batch_size, all_told)
-            elif taken:
-                self.answers.answer(lane, taken, loop is not None)
-            is_over = True
+            while True:
+                is_over, taken = False, ()
+                taken = lane.take(self._monotonic())
+                lane.last_size = len(taken)
+                count += 1
+                if isinstance(taken, Asked):
+                    loops.add(taken.loop)
+                    if len(taken):
+                        self.answers.answer_rows(lane, taken, loop, self.batching.max_batch_size, all_told)
+                else:
+                    loops |= {request.loop for request in taken}
+                    if taken:
+                        self.answers.answer(lane, taken, loop is not None)
+                is_over = True
+                if loop is not None or not lane.goes_on(loops, (self._monotonic() - begun) * 1000.0):
+                    break
         finally:
             holds.pop()
             lane.permit.release()
             if loaded.evicting:
                 self._sweep()
-            if isinstance(taken, Asked):
-                loops: set[Any] = {taken.loop}
-                if not is_over:
+            if not is_over:
+                if isinstance(taken, Asked):
                     all_told.append(told(taken.requests(interrupt)))
-            else:
-                loops = {request.loop for request in taken}
-                if not is_over:
+                else:
                     for request in taken:
                         interrupt(request)
             turned = None
             if loop is None and lane.batch_ms and len(loops) == 1 and None not in loops:
-                in_one_go = -(-len(taken) // self.batching.max_batch_size)
-                lane.rest_seconds = TURN_SHARE * in_one_go * lane.batch_ms / 1000.0
+                lane.rest_seconds = TURN_SHARE * count * lane.batch_ms / 1000.0
                 turned = partial(self._turned, lane)
-            if isinstance(taken, Asked):
-                tell(all_told, taken.loop, loop, turned)
-            else:
+            if not isinstance(taken, Asked):
                 complete(taken, loop, turned)
+            if all_told:
+                tell(all_told, next(iter(loops)), loop, turned)
             if turned is None:
                 self.go_on(loaded)
             else:

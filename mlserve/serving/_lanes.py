@@ -28,7 +28,7 @@ there."""
 
 GO_MS = 10.0
 """A thread that runs full batches for an event loop runs as many in one go as take no longer than this together: to
-hand answers over and to have the callers ask again takes a quarter of a millisecond more each time."""
+hand answers over and to have the callers ask again takes some tenths of a millisecond each time."""
 
 
 @final
@@ -70,8 +70,8 @@ class Lane:
         self.batch_ms: float | None = None
         """How long a thread computes for a batch, whatever its size; a moving average. Without what it waits: most of
         that is for the interpreter, which an event loop that runs the batch itself would not have to wait for."""
-        self._took_ms: float | None = None
-        """How long a batch takes by the clock, whatever its size; a moving average."""
+        self._full_ms: float | None = None
+        """How long a full batch takes by the clock; a moving average."""
         self.last_size = 0
         """Requests in the last batch: more than one, and others are about."""
         self.rest_seconds = 0.0
@@ -108,13 +108,16 @@ class Lane:
         """Whether an event loop may run a batch itself: it is known to be short."""
         single_ms, batch_ms, limit = self.loaded.average_ms, self.batch_ms, self._inline_below_ms
         is_short = single_ms is not None and batch_ms is not None and single_ms <= limit and batch_ms <= limit
-        pace = self._monitor_pace
-        return is_short and not self._banned and (pace is None or pace.is_quick(self._batching.max_batch_size))
+        return is_short and not self._banned and self._recording_ms() <= limit
 
     def batches_within_turn(self) -> int:
         """How many batches an event loop may run at once, as far as is known; at least one."""
-        longest = max(self.loaded.average_ms or 0.0, self.batch_ms or 0.0)
+        longest = max(self.loaded.average_ms or 0.0, self.batch_ms or 0.0) + self._recording_ms()
         return max(1, int(self._inline_below_ms / longest)) if longest else 1
+
+    def _recording_ms(self) -> float:
+        pace = self._monitor_pace
+        return 0.0 if pace is None else pace.takes_ms(self._batching.max_batch_size)
 
     def learn(self, size: int, took_ms: float, computed_ms: float, on_loop: bool) -> None:
         """A batch took so long by the clock, and its thread computed for so long.
@@ -127,7 +130,8 @@ class Lane:
         """
         loaded = self.loaded
         self.batch_ms = averaged(self.batch_ms, computed_ms)
-        self._took_ms = averaged(self._took_ms, took_ms)
+        if size >= self._batching.max_batch_size:
+            self._full_ms = averaged(self._full_ms, took_ms)
         # A single call takes no longer than a batch.
         if loaded.average_ms is None or size == 1 or took_ms < loaded.average_ms:
             loaded.learn(took_ms)
@@ -230,7 +234,7 @@ class Lane:
         queue, parked, size = self.queue, self.parked, self._batching.max_batch_size
         with self._taking:
             if not queue and (not parked.count or not self.callers.rows):
-                return parked.take(size * self._in_one_go()) if parked.count else self.callers.take(size)
+                return parked.take(size) if parked.count else self.callers.take(size)
             taken = self._mixed(size) if self._batching.weight is None else self._fitting(size)
         for request in taken:
             if request.deadline is not None and now >= request.deadline:
@@ -238,13 +242,24 @@ class Lane:
         complete([request for request in taken if request.error is not None and not request.is_gone])
         return [request for request in taken if request.error is None and not request.is_gone]
 
-    def _in_one_go(self) -> int:
-        """How many of the full batches of an event loop a thread runs before it hands their answers over."""
-        full = self.parked.count // self._batching.max_batch_size
-        # Where calls at once are limited others wait for their turn.
-        if full < 2 or not self._took_ms or self.loaded.gate is not None:
-            return 1
-        return max(1, min(full, int(GO_MS / self._took_ms)))
+    def goes_on(self, loops: set[Any], spent_ms: float) -> bool:
+        """Whether a thread runs one more batch before it hands answers over.
+
+        Args:
+            loops: Whose requests it has answered, None for threads'.
+            spent_ms: How long it took.
+        """
+        parked = self.parked
+        return (
+            parked.count >= self._batching.max_batch_size
+            and loops == {parked.loop}
+            and not self.queue
+            and not self.callers.rows
+            and self._full_ms is not None
+            and spent_ms + self._full_ms <= GO_MS
+            # Where calls at once are limited others wait for their turn.
+            and self.loaded.gate is None
+        )
 
     def _mixed(self, size: int) -> list[Request]:
         """First of those among whom the oldest is, of each kind of waiting, and of the others as many as fit."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, final
 
@@ -30,19 +31,29 @@ class Pace:
         self._monotonic = monotonic
         self._average_ms: float | None = None
 
-    def is_quick(self, count: int = 1) -> bool:
-        """Whether an event loop may make so many calls, as far as was measured."""
-        average = self._average_ms
-        return average is not None and average * count <= self._limit_ms
+    def is_quick(self) -> bool:
+        """Whether an event loop may make the next call, as far as was measured."""
+        return self.takes_ms() <= self._limit_ms
 
-    def measured(self, call: Callable[..., Any]) -> Callable[..., Any]:
-        """The same function, and it is learned how long its calls take."""
+    def takes_ms(self, count: int = 1) -> float:
+        """How long so many calls take; infinity where none was made yet."""
+        average = self._average_ms
+        return math.inf if average is None else average * count
+
+    def measured(self, call: Callable[..., Any], calls_in: Callable[..., int] = lambda *_: 1) -> Callable[..., Any]:
+        """The same function, and it is learned how long its calls take.
+
+        Args:
+            call: The function.
+            calls_in: Told its arguments, for how many calls one stands.
+        """
 
         def timed(*args: Any) -> Any:
             begun = self._monotonic()
             try:
                 return call(*args)
             finally:
-                self._average_ms = averaged(self._average_ms, (self._monotonic() - begun) * 1000.0)
+                took_ms = (self._monotonic() - begun) * 1000.0
+                self._average_ms = averaged(self._average_ms, took_ms / max(1, calls_in(*args)))
 
         return timed

@@ -67,7 +67,7 @@ class Recorder:
             self.prediction = pace.measured(self._whole_prediction)
             self._record_failure = pace.measured(self._failed_prediction)
             if self._record_block is not None:
-                self._record_block = pace.measured(self._record_block)
+                self._record_block = pace.measured(self._record_block, lambda _version, ids, *_: len(ids))
 
     def renew(self) -> None:
         """A new lock, for a forked child."""

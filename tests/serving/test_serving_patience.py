@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -26,7 +27,7 @@ from mlserve.errors import PredictionExceptionError
 from mlserve.protocols import BlockMonitor
 from mlserve.records import PredictionEvent, Route
 from mlserve.serving import Breaker, CallableFallback, PreviousVersion, StaticAnswer
-from mlserve.serving._pace import Pace
+from mlserve.serving._pace import AVERAGE_WEIGHT, Pace
 from mlserve.serving._pool import WorkerPool
 
 Host = Callable[..., Tallied]
@@ -393,12 +394,17 @@ def test_what_is_known_to_be_quick_is_called_on_the_loop(part: str, tallied: Hos
 
 
 def test_a_pace_is_an_average_that_forgets() -> None:
-    """A part is quick as long as its calls take no longer than the limit, on a moving average, together."""
+    """A part is quick as long as its calls take no longer than the limit, on a moving average; a call that stands for
+    several counts as so many.
+    """
     clock = TickingClock(1.0)
     pace = Pace(2.5, clock.monotonic)
-    assert not pace.is_quick()
-    call = pace.measured(lambda: "answer")
-    assert [call(), pace.is_quick(), pace.is_quick(2), pace.is_quick(3)] == ["answer", True, True, False]
+    assert (pace.is_quick(), pace.takes_ms()) == (False, math.inf)
+    assert (pace.measured(lambda: "answer")(), pace.is_quick(), pace.takes_ms(3)) == ("answer", True, 3.0)
+    pace.measured(lambda rows: None, len)([1, 2])
+    assert pace.takes_ms() == pytest.approx(1.0 - AVERAGE_WEIGHT * 0.5)
+    slow = Pace(0.5, clock.monotonic)
+    assert (slow.measured(int)(), slow.is_quick()) == (0, False)
 
 
 def test_a_pace_counts_calls_that_raise() -> None:

@@ -32,8 +32,11 @@ class Watched:
         self.log: list[Any] = []
         self.gate: Gate | None = None
         self.raised: BaseException | None = None
+        self.hook: Callable[[], object] = int
+        self.failed = False
 
     def predict(self, X: Any) -> Any:
+        self.hook()
         if self.gate is not None:
             self.gate.pass_through()
         if self.raised is not None:
@@ -122,39 +125,89 @@ def test_callers_go_on_before_the_next_batch(
     ]
 
 
+@pytest.fixture
+def steps(serving: Callable[..., Tallied], watched: Watched, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Tallied]:
+    """A server whose calls of the model take so long by its clock, which stands still else; it has answered a batch."""
+
+    def serve(call_ms: float, concurrency: int | None = None) -> Tallied:
+        monkeypatch.setattr(_batches, "TURN_SHARE", 1e9)
+        clock = ManualClock()
+        watched.hook = lambda: clock.advance(timedelta(milliseconds=call_ms))
+        server = serving(clock=clock, max_batch_size=2, concurrency=concurrency)
+        together(server, [], 0.0, 0.0)
+        watched.log.clear()
+        return server
+
+    return serve
+
+
+def went_on(log: list[Any]) -> list[list[int]]:
+    """Who went on after the same calls of the model."""
+    groups: list[list[int]] = [[]]
+    for entry in log:
+        if entry[0] == "went on":
+            groups[-1].append(int(entry[1]))
+        elif groups[-1]:
+            groups.append([])
+    return groups
+
+
 @pytest.mark.parametrize(
-    ("step_ms", "concurrency", "turns"),
+    ("call_ms", "concurrency", "turns"),
     [
-        (_lanes.GO_MS / 4, None, [[0, 1, 2, 3, 4, 5], [6]]),
+        (_lanes.GO_MS / 3, None, [[0, 1, 2, 3, 4, 5], [6]]),
         (_lanes.GO_MS / 2.5, None, [[0, 1, 2, 3], [4, 5], [6]]),
         (_lanes.GO_MS, None, [[0, 1], [2, 3], [4, 5], [6]]),
-        (_lanes.GO_MS / 4, 1, [[0, 1], [2, 3], [4, 5], [6]]),
+        (_lanes.GO_MS / 3, 1, [[0, 1], [2, 3], [4, 5], [6]]),
     ],
     ids=["three", "two", "long batches", "others take turns"],
 )
 def test_full_batches_are_run_in_one_go_while_that_is_short(
-    step_ms: float,
-    concurrency: int | None,
-    turns: list[list[int]],
-    serving: Callable[..., Tallied],
-    watched: Watched,
-    monkeypatch: pytest.MonkeyPatch,
+    call_ms: float, concurrency: int | None, turns: list[list[int]], steps: Callable[..., Tallied], watched: Watched
 ) -> None:
     """Callers go on after as many full batches as take no longer than ``GO_MS`` together, at least one; after one where
     others, too, wait for their turn at the model.
     """
-    monkeypatch.setattr(_batches, "TURN_SHARE", 1e9)
-    server = serving(max_batch_size=2, clock=TickingClock(step_ms), concurrency=concurrency)
-    together(server, [], 0.0, 0.0)  # it is learned how long a batch takes
-    watched.log.clear()
-    together(server, watched.log, *map(float, range(7)))
-    went_on: list[list[int]] = [[]]
-    for entry in watched.log:
-        if entry[0] == "went on":
-            went_on[-1].append(int(entry[1]))
-        elif went_on[-1]:
-            went_on.append([])
-    assert went_on == turns
+    together(steps(call_ms, concurrency), watched.log, *map(float, range(7)))
+    assert went_on(watched.log) == turns
+
+
+def test_a_batch_that_takes_long_ends_the_go(steps: Callable[..., Tallied], watched: Watched) -> None:
+    """When one batch of several takes longer than any before, those that were answered need not wait for more."""
+    server = steps(1.0)
+    short = watched.hook
+    watched.hook = lambda: [short() for _ in range(20)] if len(watched.log) == 1 else short()
+    together(server, watched.log, *map(float, range(8)))
+    assert went_on(watched.log) == [[0, 1, 2, 3], [4, 5, 6, 7]]
+
+
+def test_what_was_not_begun_is_still_counted_as_waiting(steps: Callable[..., Tallied], watched: Watched) -> None:
+    """Of several batches in one go only the one under way has left the queue."""
+    server = steps(1.0)
+    watched.gate = gate = Gate()
+    asked = InThread(together, server, [], *map(float, range(6)))
+    gate.wait_until_reached()
+    waiting = _in_lanes(server)
+    gate.open()
+    assert ([result.success for result in asked.result()], waiting) == ([True] * 6, 4)
+
+
+@pytest.mark.parametrize("raised", [ValueError("no"), SystemExit(3)])
+def test_a_batch_that_fails_harms_no_other_of_the_go(
+    raised: BaseException, steps: Callable[..., Tallied], watched: Watched
+) -> None:
+    """Of several batches in one go one fails, and is called apart where it may be: each caller is told its own, once."""
+    server, short = steps(1.0), watched.hook
+
+    def hook() -> None:
+        short()
+        watched.raised = raised if len(watched.log) == 1 and not watched.failed else None
+        watched.failed = watched.failed or watched.raised is not None
+
+    watched.hook = hook
+    values = [result.value for result in together(server, watched.log, *map(float, range(6)))]
+    is_called_again = isinstance(raised, Exception)
+    assert values == [0.0, 2.0, *([4.0, 6.0] if is_called_again else [None, None]), 8.0, 10.0]
 
 
 def test_what_is_asked_in_that_turn_joins_the_next_batch(
