@@ -12,10 +12,10 @@ _ndarray = np.ndarray
 
 
 def stacked(rows: Sequence[Any], dtype: np.dtype[Any], width: int) -> npt.NDArray[Any] | None:
-    """A new table ``(n, width)`` of arrays ``(width,)`` of one dtype, at least one; None where one of them is not."""
+    """A new table ``(n, width)`` of arrays ``(width,)`` of one native dtype, at least one; None where one is not."""
     count = len(rows)
     # By functions that loop themselves: what is asked of each row is asked of every request.
-    if set(map(type, rows)) != {_ndarray}:
+    if set(map(type, rows)) != {_ndarray} or not dtype.isnative:
         return None
     try:
         flat = np.concatenate(rows, dtype=dtype, casting="no")

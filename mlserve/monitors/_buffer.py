@@ -180,7 +180,7 @@ class RequestBuffer(LabelledMonitor, BlockMonitor, DeferringMonitor):
             self._kept_inputs(model_version, inputs, timestamp),
             self._kept_outputs(outputs),
             latencies,
-            Repeated(timestamp, count),
+            Repeated(float(timestamp), count),
             nothing if confidences is None else confidences,
             rare,
         )
@@ -251,19 +251,19 @@ class RequestBuffer(LabelledMonitor, BlockMonitor, DeferringMonitor):
         outcomes = _drained(self._outcome_buffer)
         self._rows_in_columns = 0
         for columns in _grouped(self._parts(_drained(self._buffer)), self._block):
-            self._thin(columns)
             self._ledger.fold_requests(columns)
         if outcomes:
             self._ledger.fold_outcomes(outcomes)
 
-    def _thin(self, columns: RequestColumns) -> None:
-        """Drop most inputs of a burst, where all of them were kept until now."""
-        inputs, asked = columns.inputs, columns.version_ids
-        if self._thinning and inputs.rows is None and isinstance(asked, Repeated):
-            thinning = self._thinning.get(asked.value)
-            if thinning is not None and columns.seconds.max() < thinning.until:
+    def _thinned(self, block: RequestColumns) -> RequestColumns:
+        """A block of predictions without most of its inputs, where it came in a burst and all were kept until now."""
+        inputs = block.inputs
+        if self._thinning and inputs.rows is None:
+            thinning = self._thinning.get(str(block.version_ids[0]))
+            if thinning is not None and block.seconds[0] < thinning.until:
                 rows = np.flatnonzero(self._rng.random(len(inputs)) >= thinning.cut)
-                columns.inputs = inputs.thinned(rows, thinning.cut)
+                block.inputs = inputs.thinned(rows, thinning.cut)
+        return block
 
     def _parts(self, flat: list[Any]) -> Iterator[RequestColumns]:
         """What waits as columns, in the order in which it came, none longer than a block."""
@@ -273,7 +273,7 @@ class RequestBuffer(LabelledMonitor, BlockMonitor, DeferringMonitor):
             for place, first in enumerate(firsts):
                 if type(first) is RequestColumns:
                     yield from self._columns_of(flat[begin * ROW : place * ROW])
-                    yield first
+                    yield self._thinned(first)
                     begin = place + 1
         yield from self._columns_of(flat[begin * ROW :])
 
@@ -294,7 +294,7 @@ class RequestBuffer(LabelledMonitor, BlockMonitor, DeferringMonitor):
     def _after_fork(self) -> None:
         self._lock = threading.RLock()
         # It has a lock of its own.
-        self._rng = np.random.default_rng(self._seed)
+        self._rng = np.random.default_rng([self._seed, 1])  # not the numbers that the ledger draws
 
 
 def _grouped(parts: Iterable[RequestColumns], most: int) -> Iterator[RequestColumns]:

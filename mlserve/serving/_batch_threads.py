@@ -119,7 +119,11 @@ class BatchThread:
     def _start(self) -> None:
         self._stopped = self._has_died = False
         self._thread = threading.Thread(target=self._serve, name="mlserve-batcher", daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError:
+            self._thread, self._has_died = None, True  # health sees it, and the next request tries again
+            _log.exception("no thread could be started for a batcher")
 
     def _serve(self) -> None:
         try:

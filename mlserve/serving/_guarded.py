@@ -93,8 +93,7 @@ class GuardedPath:
             try:
                 self.guards.admit(request)
             except Exception as error:
-                refusal = error
-                return await self._told(request, lambda: self.failed(request, refusal))
+                return await self._afailed(request, error)
             try:
                 value = await self.guards.aanswer(request, self._acquire)
             except Exception as error:
@@ -115,7 +114,16 @@ class GuardedPath:
 
     async def asettled(self, request: Request) -> ServingResult[Any]:
         """The same, without blocking the caller's event loop."""
-        return await self._told(request, lambda: self.settled(request))
+        try:
+            value = request.outcome()
+        except Exception as error:
+            return await self._afailed(request, error)
+        return await self._told(request, lambda: self.succeeded(request, value))
+
+    async def _afailed(self, request: Request, exception: Exception) -> ServingResult[Any]:
+        error = await self._told(request, lambda: self._recorded(request, exception))
+        # Counted now that it is told: its caller may have gone away meanwhile, and is then counted as cancelled.
+        return self._results.failed_result(error, request.loaded, request.started, request.prediction_id, request.arm)
 
     async def _told(self, request: Request, tell: Callable[[], T]) -> T:
         """Tell the monitor something on the caller's event loop, or on a thread where that may take long."""
@@ -179,8 +187,11 @@ class GuardedPath:
                     if isinstance(fallback, StaticAnswer):
                         return self._degraded(request, fallback.value, fallback, error)
                     call = partial(self._answer_of, fallback, request, error)
-                    answer = self.guards.finding.in_time(request, call, self.guards.threads.helping)
-                    return self._helped(request, answer, fallback, error)
+                    loaded, value = self.guards.finding.in_time(request, call, self.guards.threads.helping)
+                    if loaded is None:
+                        return self._degraded(request, value, fallback, error)
+                    self._results.degraded.next()
+                    return self._answered_by(loaded, request, value, fallback, error)
                 except Exception as failure:
                     self._passed_over(fallback, failure)
         return self._results.failed_result(error, request.loaded, request.started, request.prediction_id, request.arm)
@@ -197,8 +208,13 @@ class GuardedPath:
                         value = await self.guards.finding.awaited_in_time(request, fallback.function, request.input)
                         return self._degraded(request, value, fallback, error)
                     call = partial(self._answer_of, fallback, request, error)
-                    answer = await self.guards.finding.ain_time(request, call, self.guards.threads.helping)
-                    return await self._told(request, partial(self._helped, request, answer, fallback, error))
+                    loaded, value = await self.guards.finding.ain_time(request, call, self.guards.threads.helping)
+                    if loaded is None:
+                        return self._degraded(request, value, fallback, error)
+                    tell = partial(self._answered_by, loaded, request, value, fallback, error)
+                    result = await self._told(request, tell)
+                    self._results.degraded.next()
+                    return result
                 except Exception as failure:
                     self._passed_over(fallback, failure)
         return self._results.failed_result(error, request.loaded, request.started, request.prediction_id, request.arm)
@@ -234,13 +250,9 @@ class GuardedPath:
             self.guards.leave(loaded, permit, begun, problem)
             problem = None
 
-    def _helped(
-        self, request: Request, answer: tuple[LoadedVersion | None, Any], fallback: Fallback, error: ServingError
+    def _answered_by(
+        self, loaded: LoadedVersion, request: Request, value: Any, fallback: Fallback, error: ServingError
     ) -> ServingResult[Any]:
-        loaded, value = answer
-        if loaded is None:
-            return self._degraded(request, value, fallback, error)
-        self._results.degraded.next()
         # No arm: an answer that a fallback gave is no evidence for either.
         return self._results.succeeded(
             loaded, request.input, value, request.started, request.prediction_id, request.key,

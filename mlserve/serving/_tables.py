@@ -163,7 +163,13 @@ def answers_of_each(answers: Any, count: int) -> list[Any]:
     if isinstance(answers, np.ndarray) and answers.ndim > 1:
         # A view would keep the answers of the whole batch for as long as one of them is kept.
         return [row.copy() for row in answers]
-    return list(answers)
+    listed = list(answers)
+    if len(listed) != count:
+        raise PredictionExceptionError(
+            f"the model answered {count} inputs with a {type(answers).__name__} of that length which gives {len(listed)} "
+            "items; expected one for each."
+        )
+    return listed
 
 
 def _probabilities(answers: Any, count: int) -> np.ndarray[Any, Any]:

@@ -84,3 +84,13 @@ def test_the_rows_may_be_changed_afterwards() -> None:
     table = ArraySchema(shape=(N_FEATURES,)).table_checker()([row, row])
     row[:] = 9.0
     assert table.tolist() == [[1.0] * N_FEATURES] * 2
+
+
+@pytest.mark.parametrize("dtype", [">f8", ">i4"])
+def test_rows_of_another_byte_order_are_looked_at_one_by_one(dtype: str) -> None:
+    """Rows that are not of the machine's byte order make no table at a glance; each by itself is what it is."""
+    schema = ArraySchema(shape=(N_FEATURES,), dtype="float64")
+    rows = [np.arange(N_FEATURES).astype(dtype) for _ in range(2)]
+    check = schema.table_checker()
+    assert check is not None
+    assert (check(rows), checked(schema, rows[0]).tolist()) == (None, [0.0, 1.0, 2.0])

@@ -17,7 +17,7 @@ from mlserve import InMemoryModelMonitor
 from mlserve.clocks import ManualClock
 from mlserve.monitors import _buffer
 from mlserve.monitors._columns import SEPARATOR, Repeated, RequestColumns
-from mlserve.records import PredictionEvent
+from mlserve.records import FailureEvent, PredictionEvent
 
 HOUR = timedelta(hours=1)
 PATIENCE = 20.0
@@ -240,3 +240,28 @@ def test_a_forked_child_thins_while_its_parent_did(clock: ManualClock) -> None:
             asking.join(PATIENCE)
             os._exit(3 if asking.is_alive() else 0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+@pytest.mark.parametrize(
+    "timestamp", ["noon", ManualClock().now(), [1.0], 10**400, None], ids=lambda value: type(value)
+)
+def test_a_block_of_no_time_is_dropped_alone(monitor: InMemoryModelMonitor, timestamp: Any) -> None:
+    """A block whose time is none costs its own rows; what others recorded is counted, and no reader is told."""
+    monitor.record_block(**block(inputs=given_away(np.zeros((COUNT, 2)))))
+    monitor.record_block(**block(first=COUNT, timestamp=timestamp))
+    counts = monitor.statistics()
+    assert (monitor.get_model_metrics("1", HOUR).request_count, counts.dropped) == (COUNT, COUNT)
+
+
+def test_failures_keep_their_inputs_in_a_burst(clock: ManualClock) -> None:
+    """However many inputs of predictions are not kept, a failure is told whole, in whatever company it came."""
+    monitor = InMemoryModelMonitor(clock=clock, sample_size=2)
+    for number in range(20):
+        clock.advance(timedelta(milliseconds=1))
+        columns = block(first=number * COUNT, inputs=given_away(np.ones((COUNT, 2))))
+        monitor.record_block(**columns | {"timestamp": clock.now().timestamp()})
+        monitor.record_failure(FailureEvent(f"f{number}", "1", [float(number)], "Overloaded", 1.0, clock.now()))
+        monitor.get_model_metrics("1", HOUR)
+    told_failures = [event for event in monitor.events().events if isinstance(event, FailureEvent)]
+    assert [event.input for event in told_failures] == [[float(number)] for number in range(20)]
+    assert sum(event.input is None for event in told(monitor)) > 10 * COUNT

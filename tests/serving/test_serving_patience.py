@@ -451,3 +451,27 @@ def test_blocks_of_a_monitor_that_defers_nothing_are_timed_too(tallied: Host) ->
     assert [result.value for result in server.predict_many([1, 2], timeout_ms=FOREVER_MS)] == [10, 20]
     server.predict_many([1, 2, 3])
     assert monitor.blocks == [(2, False), (3, True)]
+
+
+@pytest.mark.parametrize("options", [{}, {"batching": Batching()}, {"fallbacks": [PreviousVersion()]}], ids=str)
+def test_who_leaves_while_the_monitor_is_told_is_cancelled_and_nothing_else(options: Any, tallied: Host) -> None:
+    """A caller who goes away while its failure or its helped answer is being recorded counts once, as cancelled."""
+    hanging = Hanging()
+    hanging.is_hanging = True
+    repository = InMemoryModelRepository()
+    repository.register(Batched())
+    repository.register(Batched(bad=[1]), example=2)
+    monitor = HangingMonitor(hanging)
+    server = tallied(repository, monitor, **options)
+
+    async def leave() -> None:
+        task = asyncio.ensure_future(server.apredict(1))
+        await asyncio.to_thread(hanging.gate.wait_until_reached)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(leave())
+    hanging.gate.open()
+    found = server.statistics()
+    assert (found.cancelled, found.failed, found.degraded) == (1, 0, 0)

@@ -357,3 +357,16 @@ def test_a_record_that_makes_no_frame_is_said_to_make_none() -> None:
     records = MIXED.to_dict("records")
     with pytest.raises(NoTableError, match="gone"):
         adapt(Looking(), described(), None).call_many([records[1], Unreadable(records[0])])
+
+
+class Miscounted(list[Any]):
+    """Says that it has more items than it gives."""
+
+    def __len__(self) -> int:
+        return 2
+
+
+def test_answers_that_are_miscounted_are_refused() -> None:
+    """A model whose answers have another length than they give fails, and leaves no caller waiting."""
+    with pytest.raises(PredictionExceptionError, match="gives 1"):
+        answers_of_each(Miscounted([1]), 2)

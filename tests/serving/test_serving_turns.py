@@ -196,7 +196,7 @@ def test_what_was_not_begun_is_still_counted_as_waiting(steps: Callable[..., Tal
 def test_a_batch_that_fails_harms_no_other_of_the_go(
     raised: BaseException, steps: Callable[..., Tallied], watched: Watched
 ) -> None:
-    """Of several batches in one go one fails, and is called apart where it may be: each caller is told its own, once."""
+    """Of several batches in one go one fails, and is called apart where it may be: each caller is told its own."""
     server, short = steps(1.0), watched.hook
 
     def hook() -> None:
@@ -448,3 +448,25 @@ def test_a_model_that_waits_leaves_the_loop(tallied: Host, monkeypatch: pytest.M
     assert asyncio.run(ask()) == [[number, -number] for number in range(12)]
     on_loop = [True, True, True, True, *[False] * 3, True, *[False] * 3, True]
     assert model.threads == on_loop
+
+
+def test_where_no_thread_can_be_started_the_next_request_tries_again(
+    serving: Callable[..., Tallied], watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A batch that no thread could be started for waits; health says so, and the next request has it answered."""
+    server = serving()
+
+    def refuse(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async def ask() -> list[Any]:
+        with monkeypatch.context() as patched:
+            patched.setattr(threading.Thread, "start", refuse)
+            first = asyncio.ensure_future(server.apredict(row(1.0)))
+            while not _in_lanes(server):
+                await asyncio.sleep(0)
+            assert server._parts.batcher.batches.threads._all()[0]._has_died
+        second = await server.apredict(row(2.0))
+        return [(await first).value, second.value]
+
+    assert asyncio.run(ask()) == [2.0, 4.0]
