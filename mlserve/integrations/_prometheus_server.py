@@ -10,8 +10,9 @@ from prometheus_client.metrics_core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
 from typing_extensions import override
 
+from mlserve._forking import renew_after_fork
 from mlserve.integrations._prometheus_families import counter, gauge
-from mlserve.integrations._reading import checked_name
+from mlserve.integrations._reading import checked_name, label_of
 from mlserve.records import ServerStatistics
 from mlserve.serving import ModelServer
 from mlserve.serving._breaker import BreakerState
@@ -58,7 +59,8 @@ class ServerCollector(Collector):
     """
 
     def __init__(self, server: ModelServer[Any, Any, Any], *, name: str = "model") -> None:
-        self._lock = threading.Lock()
+        self._after_fork()
+        renew_after_fork(self)
         self._servers: dict[str, ModelServer[Any, Any, Any]] = {}
         self._highest: dict[tuple[str, ...], float] = {}
         self.add(server, name=name)
@@ -75,6 +77,9 @@ class ServerCollector(Collector):
         """
         with self._lock:
             self._servers[checked_name(name, self._servers)] = server
+
+    def _after_fork(self) -> None:
+        self._lock = threading.Lock()
 
     def describe(self) -> list[Metric]:
         """The metrics without values: registering reads no server."""
@@ -114,10 +119,10 @@ class ServerCollector(Collector):
         families.in_flight.add_metric([name], found.in_flight)
         families.loaded.add_metric([name], len(found.loaded_models))
         for version, leases in found.leases.items():
-            families.leases.add_metric([name, version], leases)
+            families.leases.add_metric([name, label_of(version)], leases)
         for version, current in found.breakers.items():
             for state in BreakerState:
-                families.breakers.add_metric([name, version, state.lower()], float(current == state))
+                families.breakers.add_metric([name, label_of(version), state.lower()], float(current == state))
 
     def _rising(self, series: tuple[str, ...], value: float) -> float:
         highest = self._highest[series] = max(float(value), self._highest.get(series, 0.0))

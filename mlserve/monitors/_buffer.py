@@ -14,7 +14,7 @@ from mlserve._forking import renew_after_fork
 from mlserve.errors import InvalidArgumentError
 from mlserve.monitors._columns import Rare, Repeated, RequestColumns, is_given_away
 from mlserve.monitors._copying import IMMUTABLE, Copier
-from mlserve.monitors._kept import KeptInputs, Thinned, compact, is_table
+from mlserve.monitors._kept import Dropped, KeptInputs, Thinned, compact, is_table
 from mlserve.monitors._ledger import Ledger
 from mlserve.protocols import BlockMonitor, DeferringMonitor, LabelledMonitor
 from mlserve.records import FailureEvent, PredictionEvent
@@ -25,6 +25,9 @@ confidence or None, and what is rare."""
 
 FOLD_EVERY = 1024
 """Requests that wait to be counted, at most; few enough that folding them takes less than a millisecond."""
+
+NOT_THINNED = Dropped(0.0, float("-inf"))
+"""Stands for a version all of whose inputs are kept."""
 
 COLUMNS_FROM = 32
 """Requests that come together, from which on they are kept as columns; fewer are cheaper one by one."""
@@ -259,8 +262,8 @@ class RequestBuffer(LabelledMonitor, BlockMonitor, DeferringMonitor):
         """A block of predictions without most of its inputs, where it came in a burst and all were kept until now."""
         inputs = block.inputs
         if self._thinning and inputs.rows is None:
-            thinning = self._thinning.get(str(block.version_ids[0]))
-            if thinning is not None and block.seconds[0] < thinning.until:
+            thinning = self._thinning.get(str(block.version_ids[0]), NOT_THINNED)
+            if block.seconds[0] < thinning.until:
                 rows = np.flatnonzero(self._rng.random(len(inputs)) >= thinning.cut)
                 block.inputs = inputs.thinned(rows, thinning.cut)
         return block

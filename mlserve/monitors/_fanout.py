@@ -23,7 +23,9 @@ from mlserve.protocols import (
     MergeableMonitor,
     ModelMonitor,
     PredictionMonitor,
+    RelayingMonitor,
 )
+from mlserve.protocols._monitors import nobody_waits_for
 from mlserve.records import (
     EventPage,
     FailureEvent,
@@ -188,7 +190,7 @@ def _composed(cls: type[Any], parts: tuple[type[_Fan], ...]) -> type[Any]:
 
 
 @final
-class FanoutMonitor(_Fan, ModelMonitor, DeferringMonitor):
+class FanoutMonitor(_Fan, ModelMonitor, DeferringMonitor, RelayingMonitor):
     """Records in several monitors and reads from the first.
 
     The sinks are told after the primary, one after the other, on the caller's thread. One that raises is counted and
@@ -252,6 +254,12 @@ class FanoutMonitor(_Fan, ModelMonitor, DeferringMonitor):
         deferring = self._sinks_with(DeferringMonitor)
         self._deferring = tuple((sink.what.defer_prediction, sink.failed) for sink in deferring)
         self._whole = tuple(sink for sink in self._sinks if sink not in deferring)
+        self._always_defers = all(nobody_waits_for(one) for one in (primary, *sinks))
+
+    @property
+    @override
+    def always_defers(self) -> bool:
+        return self._always_defers
 
     @override
     def record_prediction(self, event: PredictionEvent) -> None:

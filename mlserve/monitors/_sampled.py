@@ -12,7 +12,8 @@ from typing_extensions import Self, override
 from mlserve._counting import Tally
 from mlserve.errors import InvalidArgumentError
 from mlserve.monitors._sinks import MonitorSink, as_event, tell_failure
-from mlserve.protocols import DeferringMonitor, LabelledMonitor
+from mlserve.protocols import DeferringMonitor, LabelledMonitor, RelayingMonitor
+from mlserve.protocols._monitors import nobody_waits_for
 from mlserve.records import FailureEvent, PredictionEvent
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ class _Labelled(LabelledMonitor):
 
 
 @final
-class SampledMonitor(MonitorSink, DeferringMonitor):
+class SampledMonitor(MonitorSink, DeferringMonitor, RelayingMonitor):
     """Passes a uniform share of the predictions on to a sink that is too expensive for all of them.
 
     Whether a prediction is passed on depends on a hash of its id only: its outcome follows it, every process and every
@@ -159,6 +160,11 @@ class SampledMonitor(MonitorSink, DeferringMonitor):
         self._predictions, self._outcomes = _Share(rate, seed), _Share(rate, seed)
         self._failures = _Share(failure_rate, seed)
         self._next_nameless = count().__next__
+
+    @property
+    @override
+    def always_defers(self) -> bool:
+        return nobody_waits_for(self._sink)
 
     def is_sampled(self, prediction_id: str) -> bool:
         """Whether a successful prediction of this id is, or would be, passed on."""

@@ -16,6 +16,7 @@ from mlserve.protocols._monitors import (
     MergeableMonitor,
     ModelMonitor,
     PredictionMonitor,
+    RelayingMonitor,
 )
 from mlserve.protocols._repositories import (
     ModelRepository,
@@ -44,6 +45,7 @@ __all__ = [
     "PredictionMonitor",
     "PredictionService",
     "Regressor",
+    "RelayingMonitor",
     "Router",
     "SupportsWarmUp",
     "VersionDescriber",

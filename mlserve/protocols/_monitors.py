@@ -279,6 +279,17 @@ class BlockMonitor(Protocol):
 
 
 @runtime_checkable
+class RelayingMonitor(Protocol):
+    """A monitor that passes what it is told on to others, and so keeps people waiting if one of these does."""
+
+    @property
+    @abstractmethod
+    def always_defers(self) -> bool:
+        """Whether all others defer what they are told, as ``DeferringMonitor`` promises."""
+        ...
+
+
+@runtime_checkable
 class DeferringMonitor(Protocol):
     """A monitor that can take a prediction as bare values and make an event of it later.
 
@@ -314,3 +325,10 @@ class DeferringMonitor(Protocol):
             key: The caller's routing key or None.
         """
         ...
+
+
+def nobody_waits_for(monitor: object) -> bool:
+    """Whether a monitor defers what it is told, and so do all whom it passes that on to."""
+    if not isinstance(monitor, DeferringMonitor):
+        return False
+    return not isinstance(monitor, RelayingMonitor) or monitor.always_defers

@@ -302,11 +302,19 @@ def _frame_maker(names: list[str], schema: Any) -> Callable[[Any], Any]:
         return pandas.DataFrame(np.asarray(input)[np.newaxis], columns=names)
 
     def plain(records: Sequence[Mapping[str, Any]]) -> Any:
-        # What is missing is of another type alone than it is among others: a number that is None, a text that is NaN.
-        if any(record[name] is None for record in records for name in names):
+        # Only columns whose rows are alike: what is missing, or beside values of another type, is of a type alone that
+        # it is not among others.
+        kinds = [{type(record[name]) for record in records} for name in names]
+        if not all(len(found) == 1 or found <= {float, int} for found in kinds):
             return None
         frame = pandas.DataFrame(records, columns=names)
-        return None if frame.select_dtypes(exclude="number").isna().any(axis=None) else frame
+        if any(
+            found <= {float, int} and frame[name].dtype.kind not in "if"
+            for name, found in zip(names, kinds, strict=True)
+        ):
+            return None  # an integer that is too large
+        others = frame.select_dtypes(exclude=["float", "integer", "bool"])
+        return None if others.isna().any(axis=None) else frame
 
     return RecordRows(to_rows, plain if columns is None else columns.to_frame, known)
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, TypeVar, final
 
-from mlserve.errors import VersionNotFoundError
+from mlserve.errors import OverloadedError, VersionNotFoundError
+from mlserve.records import Route
 from mlserve.serving._cache import VersionCache
 from mlserve.serving._loaded import LoadedVersion
+from mlserve.serving._pace import Pace
 from mlserve.serving._pool import ServerThreads, WorkerPool
 from mlserve.serving._requests import Request, too_late
 from mlserve.serving._routes import Routes
@@ -43,7 +47,7 @@ class Finding:
         routes = self._routes
         routed = None
         if routes is not None and request.version is None:
-            routed = self.in_time(request, lambda: routes.chosen(request), self._threads.routing)
+            routed = _routed(request, self.in_time(request, lambda: routes.chosen(request.key), self._threads.routing))
         if routed is not None:
             try:
                 return self._acquired(request, routed, acquire)
@@ -56,10 +60,8 @@ class Finding:
         routes = self._routes
         routed = None
         if routes is not None and request.version is None:
-            if routes.pace.is_quick():
-                routed = routes.chosen(request)
-            else:
-                routed = await self.ain_time(request, lambda: routes.chosen(request), self._threads.routing)
+            ask = partial(routes.chosen, request.key)
+            routed = _routed(request, await self.aguest(request, ask, self._threads.routing, routes.pace))
         if routed is not None:
             try:
                 return await self._aacquired(request, routed, acquire)
@@ -90,6 +92,8 @@ class Finding:
             if not future.cancel() and future.done():
                 return future.result()  # it ended at that very moment, or the error is its own
             raise too_late(request) from None
+        finally:
+            del future  # an exception's traceback would keep it, and it the exception
 
     async def ain_time(self, request: Request, call: Callable[[], T], pool: WorkerPool) -> T:
         """Make a call on a thread of a pool; see ``in_time``."""
@@ -98,14 +102,33 @@ class Finding:
         self.refuse_if_late(request)
         future = pool.submit(call)
         waiting = asyncio.wrap_future(future)
-        if request.deadline is None:
-            return await waiting
         try:
-            return await asyncio.wait_for(waiting, max(0.0, request.deadline - self._monotonic()))
-        except TimeoutError:
-            if future.done() and not future.cancelled():
-                return future.result()  # it ended at that very moment, or the error is its own
-            raise too_late(request) from None
+            if request.deadline is not None:
+                # Not ``wait_for``: it would keep the future in the traceback of an exception, and with it the request.
+                await asyncio.wait([waiting], timeout=max(0.0, request.deadline - self._monotonic()))
+                if not waiting.done() and (future.cancel() or not future.done()):
+                    waiting.cancel()
+                    raise too_late(request)
+            return await waiting
+        except asyncio.CancelledError:
+            waiting.cancel()  # and with it a call that no thread has begun
+            raise
+        finally:
+            del future, waiting  # an exception's traceback would keep them, and they the exception
+
+    async def aguest(self, request: Request, call: Callable[[], T], pool: WorkerPool, pace: Pace) -> T:
+        """Call what a user gave: on the event loop where that is known to be quick, else on a thread.
+
+        Where no thread is left and nothing is known of it yet, it is called on the event loop, too: it may be quick.
+        """
+        if pace.is_quick():
+            return call()
+        try:
+            return await self.ain_time(request, call, pool)
+        except OverloadedError:
+            if pace.takes_ms() < math.inf:
+                raise
+        return call()
 
     async def awaited_in_time(self, request: Request, call: Callable[[Any], Awaitable[T]], input: Any) -> T:
         """Await what a coroutine function answers, and cancel it when it is too late.
@@ -134,3 +157,11 @@ class Finding:
         """
         if request.deadline is not None and self._monotonic() >= request.deadline:
             raise too_late(request)
+
+
+def _routed(request: Request, route: Route | None) -> str | None:
+    """The version of a route, whose arm the request belongs to now: not before, lest a late route change it."""
+    if route is None:
+        return None
+    request.arm = route.arm
+    return route.version_id

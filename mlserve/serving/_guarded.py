@@ -93,7 +93,7 @@ class GuardedPath:
             try:
                 self.guards.admit(request)
             except Exception as error:
-                return await self._afailed(request, error)
+                return await self.afailed(request, error)
             try:
                 value = await self.guards.aanswer(request, self._acquire)
             except Exception as error:
@@ -117,10 +117,11 @@ class GuardedPath:
         try:
             value = request.outcome()
         except Exception as error:
-            return await self._afailed(request, error)
+            return await self.afailed(request, error)
         return await self._told(request, lambda: self.succeeded(request, value))
 
-    async def _afailed(self, request: Request, exception: Exception) -> ServingResult[Any]:
+    async def afailed(self, request: Request, exception: Exception) -> ServingResult[Any]:
+        """The same as ``failed``, without blocking the caller's event loop."""
         error = await self._told(request, lambda: self._recorded(request, exception))
         # Counted now that it is told: its caller may have gone away meanwhile, and is then counted as cancelled.
         return self._results.failed_result(error, request.loaded, request.started, request.prediction_id, request.arm)
@@ -136,7 +137,7 @@ class GuardedPath:
                     tell, threads.recording if request.deadline is None else threads.settling
                 )
             except OverloadedError:
-                _log.warning("too much waits for the monitor: what comes now waits for it on its event loop")
+                request.is_unheard = True
         return tell()
 
     def _request(
@@ -179,6 +180,8 @@ class GuardedPath:
 
     def instead(self, request: Request, exception: Exception) -> ServingResult[Any]:
         """What the caller gets when the model did not answer."""
+        if request.result is not None:
+            return request.result  # a batch did, and recorded it, when it was too late to wait for it
         error = self._recorded(request, exception)
         if not error.kind.is_caller_fault:
             _grant_as_long_again(request)
@@ -197,6 +200,8 @@ class GuardedPath:
         return self._results.failed_result(error, request.loaded, request.started, request.prediction_id, request.arm)
 
     async def _ainstead(self, request: Request, exception: Exception) -> ServingResult[Any]:
+        if request.result is not None:
+            return request.result
         error = await self._told(request, lambda: self._recorded(request, exception))
         if not error.kind.is_caller_fault:
             _grant_as_long_again(request)

@@ -305,11 +305,11 @@ class Guards:
         holds.append(request)
         try:
             pace = loaded.check_pace
-            if pace is None or pace.is_quick():
+            if pace is None:
                 request.checked = checked(loaded.check, request.input)
             else:
                 check = partial(checked, loaded.check, request.input)
-                request.checked = await self.finding.ain_time(request, check, self.threads.checking)
+                request.checked = await self.finding.aguest(request, check, self.threads.checking, pace)
             self.finding.refuse_if_late(request)
             permit, begun = self.enter(loaded), self._monotonic()
             error: BaseException | None = None

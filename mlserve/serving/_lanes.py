@@ -6,7 +6,7 @@ import math
 import operator
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from typing import TYPE_CHECKING, Any, final
 
 from mlserve.errors import OverloadedError
@@ -242,7 +242,7 @@ class Lane:
         complete([request for request in taken if request.error is not None and not request.is_gone])
         return [request for request in taken if request.error is None and not request.is_gone]
 
-    def goes_on(self, loops: set[Any], spent_ms: float) -> bool:
+    def goes_on(self, loops: Set[Any], spent_ms: float) -> bool:
         """Whether a thread runs one more batch before it hands answers over.
 
         Args:

@@ -56,12 +56,15 @@ class ManyPath:
         key: str | None,
         timeout_ms: float | None,
         home: Home | None = None,
+        started: float | None = None,
     ) -> list[ServingResult[Any]]:
-        """As ``ModelServer.predict_many``; coroutine models run at a home, where there is one."""
+        """As ``ModelServer.predict_many``; coroutine models run at a home, and time counts from when it was asked for,
+        where these are given.
+        """
         items = items_of(inputs)
         if not items:
             return []
-        started = self._monotonic()
+        started = self._monotonic() if started is None else started
         deadline = self._guards.deadline(started, timeout_ms)
         requests = [Request(item, self._results.new_id(), started) for item in items]
         whole = Request(inputs, requests[0].prediction_id, started)
@@ -88,15 +91,37 @@ class ManyPath:
         """As ``ModelServer.apredict_many``."""
         import asyncio
 
-        home = Home(asyncio.get_running_loop())
+        home, started = Home(asyncio.get_running_loop()), self._monotonic()
+        deadline = self._guards.deadline(started, timeout_ms)
         try:
-            return await self._guards.off_loop(lambda: self.predict_many(inputs, version, key, timeout_ms, home))
+            future = self._guards.threads.waiting.submit(
+                lambda: self.predict_many(inputs, version, key, timeout_ms, home, started)
+            )
         except OverloadedError as error:
-            started = self._monotonic()
-            return self._refused([Request(item, self._results.new_id(), started) for item in items_of(inputs)], error)
+            return await self._arefused(inputs, started, deadline, key, error)
+        waiting = asyncio.wrap_future(future)
+        try:
+            if deadline is not None:
+                await asyncio.wait([waiting], timeout=max(0.0, deadline - self._monotonic()))
+                if future.cancel():  # no thread has begun with it; one that has keeps the time limit itself
+                    whole = Request(inputs, "", started)
+                    whole.deadline = deadline
+                    return await self._arefused(inputs, started, deadline, key, too_late(whole))
+            return await waiting
         except asyncio.CancelledError:
             home.leave()
+            waiting.cancel()
             raise
+
+    async def _arefused(
+        self, inputs: Any, started: float, deadline: float | None, key: str | None, error: Exception
+    ) -> list[ServingResult[Any]]:
+        refused = []
+        for item in items_of(inputs):
+            request = Request(item, self._results.new_id(), started)
+            request.deadline, request.key = deadline, key
+            refused.append(await self._guarded.afailed(request, translated(error, None).copy()))
+        return refused
 
     def _refused(self, requests: Sequence[Request], error: Exception) -> list[ServingResult[Any]]:
         return [self._guarded.failed(request, translated(error, None).copy()) for request in requests]

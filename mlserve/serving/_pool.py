@@ -8,7 +8,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from typing import Any, TypeVar, final
 
 from mlserve.errors import OverloadedError
@@ -165,8 +165,10 @@ def _outcome(call: Callable[[], Any]) -> tuple[Any, BaseException | None]:
     """What a call gives, or raises."""
     try:
         return call(), None
-    except StopIteration as raised:  # an event loop's future cannot carry it: the caller would wait for ever
-        error = RuntimeError("the call raised StopIteration")
+    except (StopIteration, CancelledError) as raised:
+        # An event loop's future cannot carry the one, so that the caller would wait for ever, and takes the other for a
+        # cancellation.
+        error = RuntimeError(f"the call raised {type(raised).__name__}")
         error.__cause__ = raised
         return None, error
     except BaseException as raised:  # also SystemExit from a model's code: the caller must not wait for ever

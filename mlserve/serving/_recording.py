@@ -21,6 +21,7 @@ from mlserve.protocols import (
     ModelMonitor,
     PredictionMonitor,
 )
+from mlserve.protocols._monitors import nobody_waits_for
 from mlserve.records import Baseline, FailureEvent, PredictionEvent
 from mlserve.serving._pace import Pace
 
@@ -60,12 +61,14 @@ class Recorder:
             self._record_block = monitor.record_block
         self.pace: Pace | None = None
         self.prediction: Callable[..., None]
+        self.prediction = self._whole_prediction
         if isinstance(monitor, DeferringMonitor):
-            self.prediction, self._record_failure = monitor.defer_prediction, self._failed_prediction
-        else:
+            self.prediction = monitor.defer_prediction
+        self._record_failure: Callable[..., None] = self._failed_prediction
+        if not nobody_waits_for(monitor):
             self.pace = pace
-            self.prediction = pace.measured(self._whole_prediction)
-            self._record_failure = pace.measured(self._failed_prediction)
+            self.prediction = pace.measured(self.prediction)
+            self._record_failure = pace.measured(self._record_failure)
             if self._record_block is not None:
                 self._record_block = pace.measured(self._record_block, lambda _version, ids, *_: len(ids))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from functools import partial
 from itertools import repeat
 from typing import TYPE_CHECKING, Any, final
@@ -13,7 +14,7 @@ import numpy.typing as npt
 
 from mlserve._counting import Tally
 from mlserve._logs import LazyLogger
-from mlserve.errors import ErrorKind, ServingError
+from mlserve.errors import ErrorKind, OverloadedError, ServingError
 from mlserve.records import ModelVersion, ServingResult
 from mlserve.records._serving import DraftResult, build_result
 from mlserve.serving._answers import Answers
@@ -71,6 +72,8 @@ class Results:
         threads: ServerThreads,
     ) -> None:
         self._threads = threads
+        # What a request stopped waiting for: while the monitor has not done it, nobody else waits for the monitor.
+        self._behind: Future[None] | None = None
         self._name = name
         self._recorder = recorder
         self.monitor_pace = recorder.pace
@@ -165,22 +168,29 @@ class Results:
         self._tell(self._recorder.block, told, in_time)
         return _successes(loaded.version, values, ids, elapsed_ms.tolist(), repeat(None) if arms is None else arms)
 
-    def in_time(self, requests: Iterable[Request]) -> InTime | None:
+    def in_time(self, requests: Sequence[Request]) -> InTime | None:
         """How the monitor is told of requests, where some have a deadline and it might be waited for; else None."""
         if self.monitor_pace is None:
             return None
+        if any(request.is_unheard for request in requests):
+            return _not_recorded
         deadlines = [request.deadline for request in requests if request.deadline is not None]
         return partial(self._record_in_time, min(deadlines)) if deadlines else None
 
     def _record_in_time(self, deadline: float, record: Callable[[], None]) -> None:
         future = self._threads.recording.submit(record)
-        left = deadline - self._monotonic()
+        behind, left = self._behind, deadline - self._monotonic()
         try:
-            future.result(left * LEFT_SHARE if left > 0 else GRACE_SECONDS)
+            if behind is None or behind.done():
+                future.result(left * LEFT_SHARE if left > 0 else GRACE_SECONDS)
+                return
         except TimeoutError:
             if future.done():
                 raise  # the monitor's own
-            raise TimeoutError("the monitor takes longer than the requests may; it goes on") from None
+            self._behind = future
+        finally:
+            del future, behind  # an exception's traceback would keep them, and they it
+        raise TimeoutError("the monitor takes longer than the requests may; it goes on")
 
     def _tell(self, tell: Callable[..., None], told: tuple[Any, ...], in_time: InTime | None) -> None:
         try:
@@ -248,6 +258,10 @@ class Results:
         elapsed_ms = (self._monotonic() - started) * 1000.0
         version = loaded.version if loaded is not None else self._failed_version(error.version_id)
         return build_result(False, None, error, version, elapsed_ms, prediction_id, arm, None)
+
+
+def _not_recorded(_record: Callable[[], None]) -> None:
+    raise OverloadedError("too much waits for the monitor: this was not recorded.", hint="See why it takes so long.")
 
 
 def _successes(

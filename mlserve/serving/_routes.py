@@ -32,17 +32,16 @@ class Routes:
         self._count = count
         self.pace = pace
 
-    def chosen(self, request: Request) -> str | None:
+    def chosen(self, key: str | None) -> Route | None:
         """The router's choice; None for the latest."""
         try:
-            route: Any = self._route(request.key)
+            route: Any = self._route(key)
         except Exception:
             _log.exception("the router failed; the latest version answers")
             self._count("router_errors")
             return None
         if isinstance(route, Route) and isinstance(route.version_id, str):
-            request.arm = route.arm
-            return route.version_id
+            return route
         if route is not None:
             _log.error("the router chose %.200r; expected a Route to the id of a version, or None", route)
             self._count("router_errors")

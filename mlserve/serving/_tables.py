@@ -166,8 +166,8 @@ def answers_of_each(answers: Any, count: int) -> list[Any]:
     listed = list(answers)
     if len(listed) != count:
         raise PredictionExceptionError(
-            f"the model answered {count} inputs with a {type(answers).__name__} of that length that gives {len(listed)} "
-            "items; expected one for each."
+            f"the model answered {count} inputs with a {type(answers).__name__} of that length, which gives "
+            f"{len(listed)} items; expected one for each."
         )
     return listed
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import math
 import threading
+import weakref
 from collections.abc import Callable, Sequence
+from concurrent.futures import CancelledError
 from typing import Any
 
 import numpy as np
@@ -19,16 +22,19 @@ from serving_doubles import (
     InThread,
     Tallied,
     TickingClock,
+    nothing_logged,
     until,
 )
 
-from mlserve import ArraySchema, Batching, ErrorKind, InMemoryModelRepository, Limits
+from mlserve import ArraySchema, Batching, ErrorKind, InMemoryModelMonitor, InMemoryModelRepository, Limits
 from mlserve.errors import PredictionExceptionError
+from mlserve.monitors import FanoutMonitor, SampledMonitor
 from mlserve.protocols import BlockMonitor
 from mlserve.records import PredictionEvent, Route
 from mlserve.serving import Breaker, CallableFallback, PreviousVersion, StaticAnswer
 from mlserve.serving._pace import AVERAGE_WEIGHT, Pace
 from mlserve.serving._pool import WorkerPool
+from mlserve.serving._requests import Request
 
 Host = Callable[..., Tallied]
 
@@ -226,8 +232,8 @@ def test_what_too_much_waits_for_is_not_recorded(is_async: bool, tallied: Host) 
     until(lambda: [event.output for event in monitor.predictions] == [0])
 
 
-def test_where_no_thread_is_left_an_answer_is_recorded_on_the_loop(tallied: Host) -> None:
-    """An awaiting caller whose monitor is not known to be quick records itself where too many wait for a thread."""
+def test_where_no_thread_is_left_an_answer_is_not_recorded(tallied: Host) -> None:
+    """An awaiting caller has its answer where too much waits for its monitor already; that counts as its failure."""
     hanging = Hanging()
     repository = InMemoryModelRepository()
     repository.register(Batched())
@@ -239,7 +245,7 @@ def test_where_no_thread_is_left_an_answer_is_recorded_on_the_loop(tallied: Host
     gate.wait_until_reached()
     assert asyncio.run(server.apredict(1)).value == 10
     gate.open()
-    assert (stuck.result(PATIENCE), hanging.threads) == (None, [threading.main_thread()])
+    assert (stuck.result(PATIENCE), hanging.threads, server.statistics().monitor_errors) == (None, [], 1)
 
 
 # ----------------------------------------------------------------------------------------------------------- fallbacks
@@ -475,3 +481,141 @@ def test_who_leaves_while_the_monitor_is_told_is_cancelled_and_nothing_else(opti
     hanging.gate.open()
     found = server.statistics()
     assert (found.cancelled, found.failed, found.degraded) == (1, 0, 0)
+
+
+@both
+@pytest.mark.parametrize("many", [False, True])
+def test_a_monitor_that_hangs_is_waited_for_once(many: bool, is_async: bool, tallied: Host) -> None:
+    """While a monitor has not done what one request stopped waiting for, no other request with a deadline waits for it,
+    be its own deadline years away.
+    """
+    hanging = Hanging()
+    hanging.is_hanging = True
+    monitor = HangingMonitor(hanging)
+    repository = InMemoryModelRepository()
+    repository.register(Batched(bad=[2]))
+    server = tallied(repository, monitor)
+    assert server.predict(1, timeout_ms=SOON_MS * 5).value == 10
+    if many:
+        call = InThread(server.predict_many, [2, 2, 2], timeout_ms=FOREVER_MS)
+    else:
+        call = InThread(lambda: [ask(server, is_async, 2, timeout_ms=FOREVER_MS)])
+    kinds = {result.error.kind for result in call.result()}
+    hanging.gate.open()
+    assert kinds == {ErrorKind.PredictionException}
+    until(lambda: len(monitor.errors) == (3 if many else 1))
+    hanging.is_hanging = False
+    assert server.predict(3, timeout_ms=FOREVER_MS).value == 30
+    assert monitor.predictions[-1].output == 30
+
+
+@pytest.mark.parametrize("wrapped", ["sink", "primary", "sampled"])
+def test_a_monitor_behind_another_is_not_waited_for_either(wrapped: str, tallied: Host) -> None:
+    """A fan-out keeps nobody waiting beyond a deadline, whichever of its monitors hangs."""
+    hanging = Hanging()
+    inner = HangingMonitor(hanging)
+    memory = InMemoryModelMonitor()
+    monitor = {
+        "sink": lambda: FanoutMonitor(memory, inner),
+        "primary": lambda: FanoutMonitor(inner, memory),
+        "sampled": lambda: FanoutMonitor(memory, SampledMonitor(inner, 1.0)),
+    }[wrapped]()
+    repository = InMemoryModelRepository()
+    repository.register(Batched())
+    server = tallied(repository, monitor)
+    hanging.is_hanging = True
+    assert server.predict(1, timeout_ms=SOON_MS * 5).value == 10
+    hanging.gate.open()
+    until(lambda: len(inner.predictions) == 1)
+    assert (FanoutMonitor(memory).always_defers, monitor.always_defers) == (True, False)
+
+
+def test_many_that_are_awaited_have_a_deadline_before_they_have_a_thread(host: Host) -> None:
+    """``apredict_many`` that waits for a thread when its time is up is late, and never begun."""
+    model = Batched()
+    server = host(model)
+    server._parts.guarded.guards.threads.waiting = pool = WorkerPool(None, max_threads=1)
+    gate = Gate()
+    pool.submit(gate.pass_through)
+    gate.wait_until_reached()
+    results = asyncio.run(asyncio.wait_for(server.apredict_many([1, 2], timeout_ms=SOON_MS), PATIENCE))
+    gate.open()
+    until(lambda: not pool._work)
+    assert ([result.error.kind for result in results], model.batches) == ([ErrorKind.DeadlineExceeded] * 2, [])
+
+
+def test_what_a_batch_has_recorded_is_recorded_once(host: Host) -> None:
+    """A request that its batch has answered, though its caller was told to be late, is what the batch made of it."""
+    server = host(Batched())
+    guarded_path = server._parts.guarded
+    request = Request(1, "id", 0.0)
+    request.result = answer = server.predict(1)
+    late = PredictionExceptionError("late")
+    assert guarded_path.instead(request, late) is answer
+    assert asyncio.run(guarded_path._ainstead(request, late)) is answer
+    assert server.get_model_metrics().error_count == 0
+
+
+@pytest.mark.parametrize("timeout_ms", [None, FOREVER_MS])
+@both
+def test_a_fallback_that_raises_keeps_no_input_alive(is_async: bool, timeout_ms: Any, tallied: Host) -> None:
+    """What was asked is let go of when it is answered, without help of the garbage collector."""
+
+    class Input:
+        pass
+
+    repository = InMemoryModelRepository()
+    repository.register(failing)
+    server = tallied(repository, EightMethodMonitor(), fallbacks=[CallableFallback(failing), StaticAnswer(0)])
+    ask(server, is_async, 0, timeout_ms=timeout_ms)
+    gc.collect()
+    gc.disable()
+    try:
+        with nothing_logged():
+            input = Input()
+            alive = weakref.ref(input)
+            assert ask(server, is_async, input, timeout_ms=timeout_ms).value == 0
+            del input
+            until(lambda: alive() is None)
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("is_known", [False, True])
+def test_what_is_not_known_is_called_in_place_where_no_thread_is_left(is_known: bool, host: Host) -> None:
+    """A cold burst is not refused for a router that may be quick; one known to be slow is a reason to refuse."""
+    router = ChoosingRouter(None)
+    server = host(Batched(), router=router)
+    server.predict(0)
+    server._parts.guarded.guards.threads.routing = pool = WorkerPool(0, max_threads=1)
+    gate = Gate()
+    pool.submit(gate.pass_through)
+    gate.wait_until_reached()
+    server._parts.guarded.guards.finding._routes.pace._average_ms = 1e6 if is_known else None
+    result = asyncio.run(server.apredict(1))
+    gate.open()
+    assert (result.value, result.error and result.error.kind) == (
+        (None, ErrorKind.Overloaded) if is_known else (10, None)
+    )
+
+
+@pytest.mark.parametrize("timeout_ms", [None, FOREVER_MS])
+def test_a_cancelled_error_of_a_users_is_an_error(timeout_ms: Any, host: Host) -> None:
+    """``concurrent.futures.CancelledError`` out of a model or a fallback cancels nobody."""
+
+    def cancelled(input: Any) -> Any:
+        raise CancelledError
+
+    server = host(cancelled, fallbacks=[CallableFallback(cancelled), StaticAnswer(0)])
+    assert [ask(server, is_async, 1, timeout_ms=timeout_ms).value for is_async in (False, True)] == [0, 0]
+    assert server.statistics().cancelled == 0
+
+
+def test_a_route_that_comes_too_late_leaves_no_arm(host: Host) -> None:
+    """A router that answers after the deadline has assigned nobody to an arm."""
+    hanging = Hanging(Route("1", "arm"))
+    hanging.is_hanging = True
+    server = host(Batched(), router=ChoosingRouter(hanging), fallbacks=[StaticAnswer(0)])
+    result = server.predict(1, timeout_ms=SOON_MS)
+    hanging.gate.open()
+    assert (result.value, result.arm) == (0, None)

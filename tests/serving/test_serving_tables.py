@@ -336,6 +336,20 @@ def test_what_is_no_complete_record_is_looked_at_by_itself(odd: Any) -> None:
         assert model.frame["count"].tolist() == [1, 2, 1]
 
 
+@pytest.mark.parametrize("values", [[True, 1.5], [2**63, -1], [2**63, 0.5], [1, 0.5], [True, False], [1, 2]], ids=str)
+def test_numbers_of_several_types_are_what_they_are_alone(values: list[Any]) -> None:
+    """Without a schema a column has the dtype together that the rows' own frames have after each other."""
+    model = Looking()
+    adapter = adapt(model, None, None)
+    records = [record | {"size": value} for record, value in zip(MIXED.to_dict("records"), values, strict=False)]
+    alone = []
+    for record in records:
+        adapter.call(record)
+        alone.append(model.frame)
+    adapter.call_many(records)
+    pd.testing.assert_frame_equal(model.frame, pd.concat(alone, ignore_index=True))
+
+
 def test_a_number_that_is_none_is_what_it_is_alone() -> None:
     """Without a schema a record that lacks a number makes the same column together as alone: one of objects."""
     model = Looking()

@@ -470,3 +470,15 @@ def test_where_no_thread_can_be_started_the_next_request_tries_again(
         return [(await first).value, second.value]
 
     assert asyncio.run(ask()) == [2.0, 4.0]
+
+
+def test_a_batch_of_several_kinds_is_told_before_full_ones_go_on(steps: Callable[..., Tallied]) -> None:
+    """Where one caller has a deadline and others do not, full batches behind a mixed one leave nobody without answer."""
+    server = steps(1.0)
+
+    async def ask() -> list[Any]:
+        timed = server.apredict(row(9.0), timeout_ms=1e9)
+        return await asyncio.gather(timed, *(server.apredict(row(value)) for value in map(float, range(6))))
+
+    results = asyncio.run(asyncio.wait_for(ask(), PATIENCE))
+    assert [result.value for result in results] == [18.0, 0.0, 2.0, 4.0, 6.0, 8.0, 10.0]
