@@ -117,9 +117,9 @@ class Batches:
         holds = loaded.holds
         holds.append(self)
         taken: Sequence[Request] | Asked = ()
-        all_told: list[Told] = []
-        loops: set[Any] = set()
-        is_over, count = True, 0
+        # By event loop: between two batches of a go whatever else may come.
+        all_told: dict[Any, list[Told]] = {}
+        is_over, count = False, 0
         try:
             while True:
                 is_over, taken = False, ()
@@ -127,35 +127,37 @@ class Batches:
                 lane.last_size = len(taken)
                 count += 1
                 if isinstance(taken, Asked):
-                    loops.add(taken.loop)
+                    told_now = all_told.setdefault(taken.loop, [])
                     if len(taken):
-                        self.answers.answer_rows(lane, taken, loop, self.batching.max_batch_size, all_told)
-                else:
-                    loops |= {request.loop for request in taken}
-                    if taken:
-                        self.answers.answer(lane, taken, loop is not None)
+                        self.answers.answer_rows(lane, taken, loop, self.batching.max_batch_size, told_now)
+                elif taken:
+                    self.answers.answer(lane, taken, loop is not None)
                 is_over = True
-                if loop is not None or not lane.goes_on(loops, (self._monotonic() - begun) * 1000.0):
+                may_go_on = loop is None and isinstance(taken, Asked)
+                if not (may_go_on and lane.goes_on(all_told.keys(), (self._monotonic() - begun) * 1000.0)):
                     break
         finally:
             holds.pop()
             lane.permit.release()
             if loaded.evicting:
                 self._sweep()
-            if not is_over:
-                if isinstance(taken, Asked):
-                    all_told.append(told(taken.requests(interrupt)))
-                else:
+            loops = set(all_told)
+            if isinstance(taken, Asked):
+                if not is_over:
+                    all_told[taken.loop].append(told(taken.requests(interrupt)))
+            else:
+                loops |= {request.loop for request in taken}
+                if not is_over:
                     for request in taken:
                         interrupt(request)
             turned = None
             if loop is None and lane.batch_ms and len(loops) == 1 and None not in loops:
                 lane.rest_seconds = TURN_SHARE * count * lane.batch_ms / 1000.0
                 turned = partial(self._turned, lane)
+            for their_loop, told_now in all_told.items():
+                tell(told_now, their_loop, loop, turned)
             if not isinstance(taken, Asked):
                 complete(taken, loop, turned)
-            if all_told:
-                tell(all_told, next(iter(loops)), loop, turned)
             if turned is None:
                 self.go_on(loaded)
             else:

@@ -265,3 +265,16 @@ def test_failures_keep_their_inputs_in_a_burst(clock: ManualClock) -> None:
     told_failures = [event for event in monitor.events().events if isinstance(event, FailureEvent)]
     assert [event.input for event in told_failures] == [[float(number)] for number in range(20)]
     assert sum(event.input is None for event in told(monitor)) > 10 * COUNT
+
+
+def test_a_burst_of_one_version_thins_no_other(clock: ManualClock) -> None:
+    """While the inputs of one version come too fast to be kept, those of another are."""
+    monitor = InMemoryModelMonitor(clock=clock, sample_size=2)
+    for number in range(20):
+        clock.advance(timedelta(milliseconds=1))
+        columns = block(first=number * COUNT, inputs=given_away(np.ones((COUNT, 2))))
+        monitor.record_block(**columns | {"timestamp": clock.now().timestamp()})
+        monitor.get_model_metrics("1", HOUR)
+    columns = block(first=10_000, inputs=given_away(np.ones((COUNT, 2))), model_version="2")
+    monitor.record_block(**columns | {"timestamp": clock.now().timestamp()})
+    assert [event.input is None for event in told(monitor) if event.model_version == "2"] == [False] * COUNT

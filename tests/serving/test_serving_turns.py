@@ -472,13 +472,23 @@ def test_where_no_thread_can_be_started_the_next_request_tries_again(
     assert asyncio.run(ask()) == [2.0, 4.0]
 
 
-def test_a_batch_of_several_kinds_is_told_before_full_ones_go_on(steps: Callable[..., Tallied]) -> None:
-    """Where one caller has a deadline and others do not, full batches behind a mixed one leave nobody without answer."""
+def test_a_batch_of_several_kinds_is_told_before_full_ones_go_on(
+    steps: Callable[..., Tallied], watched: Watched
+) -> None:
+    """Where one caller has a deadline and others do not, full batches behind a mixed one leave nobody unanswered."""
     server = steps(1.0)
+    watched.gate = gate = Gate()
+    first = InThread(server.predict, row(0.0))
+    gate.wait_until_reached()
 
     async def ask() -> list[Any]:
-        timed = server.apredict(row(9.0), timeout_ms=1e9)
+        timed = asyncio.ensure_future(server.apredict(row(9.0), timeout_ms=1e9))
+        await asyncio.sleep(0)
+        watched.hook()  # time goes on: the one with a deadline is the oldest
         return await asyncio.gather(timed, *(server.apredict(row(value)) for value in map(float, range(6))))
 
-    results = asyncio.run(asyncio.wait_for(ask(), PATIENCE))
-    assert [result.value for result in results] == [18.0, 0.0, 2.0, 4.0, 6.0, 8.0, 10.0]
+    asked = InThread(lambda: asyncio.run(ask()))
+    until(lambda: queued(server) == 7)
+    gate.open()
+    assert [result.value for result in asked.result()] == [18.0, 0.0, 2.0, 4.0, 6.0, 8.0, 10.0]
+    assert first.result().value == 0.0
