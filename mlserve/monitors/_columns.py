@@ -134,6 +134,11 @@ class RequestColumns:
     @classmethod
     def joined(cls, parts: Sequence[Self]) -> Self:
         """One or several as one, ready to be counted. What need not be done for each of them is done here."""
+        if len(parts) == 1:
+            (alone,) = parts
+            alone.seconds = _numbers(alone.seconds)
+            alone.confidence = _sure(alone.confidence if alone.confidence.flags.writeable else alone.confidence.copy())
+            return alone
         strings = [part.packed_ids for part in parts if isinstance(part.packed_ids, str)]
         is_packed = len(strings) == len(parts)
         return cls(

@@ -21,7 +21,6 @@ from mlserve.serving._loaded import LoadedVersion
 from mlserve.serving._loading import Loader
 from mlserve.serving._pace import Pace
 from mlserve.serving._policy import CachePolicy, HealthPolicy, Limits
-from mlserve.serving._pool import ServerThreads
 from mlserve.serving._recording import Recorder
 from mlserve.serving._results import Results
 
@@ -136,9 +135,11 @@ def assembled(
     )
     pinned = frozenset if router is None else router.routed_versions
     versions = VersionCache(repository, cache, loader.load, clock, pinned)
+    # Imported with the first server: neither ``import mlserve`` nor a request waits for them.
+    from mlserve.serving._pool import ServerThreads
+
     threads = ServerThreads(limits.max_queued)
     results = Results(name, recorder, versions.failed_version, monotonic, timestamps(clock), threads)
-    # Imported with the first server: neither ``import mlserve`` nor a request waits for them.
     from mlserve.serving._gathering import Gathering
     from mlserve.serving._guarded import GuardedPath
     from mlserve.serving._guards import Guards

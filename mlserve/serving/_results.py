@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future
 from functools import partial
 from itertools import repeat
 from typing import TYPE_CHECKING, Any, final
@@ -19,11 +18,13 @@ from mlserve.records import ModelVersion, ServingResult
 from mlserve.records._serving import DraftResult, build_result
 from mlserve.serving._answers import Answers
 from mlserve.serving._loaded import LoadedVersion
-from mlserve.serving._pool import ServerThreads
 from mlserve.serving._recording import Recorder
 from mlserve.serving._validation import translated
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+    from mlserve.serving._pool import ServerThreads
     from mlserve.serving._requests import Request
 
 _log = LazyLogger(__name__)
