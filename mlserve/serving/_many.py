@@ -120,7 +120,11 @@ class ManyPath:
         for item in items_of(inputs):
             request = Request(item, self._results.new_id(), started)
             request.deadline, request.key = deadline, key
-            refused.append(await self._guarded.afailed(request, translated(error, None).copy()))
+            try:
+                refused.append(await self._guarded.afailed(request, translated(error, None).copy()))
+            except BaseException:
+                self._results.cancelled.next()
+                raise
         return refused
 
     def _refused(self, requests: Sequence[Request], error: Exception) -> list[ServingResult[Any]]:

@@ -619,3 +619,26 @@ def test_a_route_that_comes_too_late_leaves_no_arm(host: Host) -> None:
     result = server.predict(1, timeout_ms=SOON_MS)
     hanging.gate.open()
     assert (result.value, result.arm) == (0, None)
+
+
+def test_who_leaves_while_many_are_refused_is_cancelled(tallied: Host) -> None:
+    """A caller of ``apredict_many`` that goes away while a slow monitor hears of its refusal counts as cancelled."""
+    hanging = Hanging()
+    hanging.is_hanging = True
+    repository = InMemoryModelRepository()
+    repository.register(Batched())
+    server = tallied(repository, HangingMonitor(hanging))
+    server._parts.guarded.guards.threads.waiting = WorkerPool(0, max_threads=0)
+
+    async def leave() -> None:
+        task = asyncio.ensure_future(server.server.apredict_many([1, 2]))
+        await asyncio.to_thread(hanging.gate.wait_until_reached)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(leave())
+    hanging.gate.open()
+    server.forget(1)
+    found = server.statistics()
+    assert (found.accepted, found.cancelled, found.shed) == (1, 1, 0)
