@@ -88,6 +88,15 @@ class HangingMonitor(EightMethodMonitor):
         super().record_prediction_error(kind, version_id)
 
 
+def with_hanging_monitor(tallied: Host, **options: Any) -> tuple[Tallied, HangingMonitor, Hanging]:
+    """A server that answers each input ten times over, its monitor, and what that waits for once it is told to hang."""
+    hanging = Hanging()
+    monitor = HangingMonitor(hanging)
+    repository = InMemoryModelRepository()
+    repository.register(Batched())
+    return tallied(repository, monitor, **options), monitor, hanging
+
+
 def failing(input: Any) -> Any:
     raise ValueError("no")
 
@@ -163,11 +172,7 @@ def test_a_validator_sees_its_callers_context_on_another_thread(host: Host) -> N
 @guarded
 def test_a_monitor_that_hangs_holds_no_answer_up(options: str, is_async: bool, tallied: Host) -> None:
     """The caller has its answer in time; the monitor is counted as failed, and takes the prediction when it can."""
-    hanging = Hanging()
-    monitor = HangingMonitor(hanging)
-    repository = InMemoryModelRepository()
-    repository.register(Batched())
-    server = tallied(repository, monitor, **OPTIONS[options])
+    server, monitor, hanging = with_hanging_monitor(tallied, **OPTIONS[options])
     hanging.is_hanging = True
     result = ask(server, is_async, 1, timeout_ms=20 * SOON_MS)
     assert (result.value, server.statistics().monitor_errors, monitor.predictions) == (10, 1, [])
@@ -193,11 +198,7 @@ def test_a_monitor_that_hangs_holds_no_failure_up(timeout_ms: float, is_async: b
 
 def test_many_answers_are_not_held_up_by_a_monitor_that_hangs(tallied: Host) -> None:
     """``predict_many`` with a deadline waits for a monitor no longer than that."""
-    hanging = Hanging()
-    repository = InMemoryModelRepository()
-    repository.register(Batched())
-    monitor = HangingMonitor(hanging)
-    server = tallied(repository, monitor)
+    server, monitor, hanging = with_hanging_monitor(tallied)
     hanging.is_hanging = True
     assert [result.value for result in server.predict_many([1, 2], timeout_ms=SOON_MS * 5)] == [10, 20]
     hanging.gate.open()
@@ -218,12 +219,8 @@ def test_what_a_monitor_raises_on_another_thread_is_counted(raised: Exception, t
 @both
 def test_what_too_much_waits_for_is_not_recorded(is_async: bool, tallied: Host) -> None:
     """Behind a monitor that hangs no more waits than a bound; what is above it counts as the monitor's failure."""
-    hanging = Hanging()
+    server, monitor, hanging = with_hanging_monitor(tallied)
     hanging.is_hanging = True
-    monitor = HangingMonitor(hanging)
-    repository = InMemoryModelRepository()
-    repository.register(Batched())
-    server = tallied(repository, monitor)
     server._parts.guarded.guards.threads.recording = WorkerPool(0, max_threads=1)
     results = [ask(server, is_async, number, timeout_ms=SOON_MS * 5) for number in range(3)]
     assert [result.value for result in results] == [0, 10, 20]
@@ -234,11 +231,7 @@ def test_what_too_much_waits_for_is_not_recorded(is_async: bool, tallied: Host) 
 
 def test_where_no_thread_is_left_an_answer_is_not_recorded(tallied: Host) -> None:
     """An awaiting caller has its answer where too much waits for its monitor already; that counts as its failure."""
-    hanging = Hanging()
-    repository = InMemoryModelRepository()
-    repository.register(Batched())
-    monitor = HangingMonitor(hanging)
-    server = tallied(repository, monitor)
+    server, _, hanging = with_hanging_monitor(tallied)
     server._parts.guarded.guards.threads.recording = pool = WorkerPool(0, max_threads=1)
     gate = Gate()
     stuck = pool.submit(gate.pass_through)

@@ -304,6 +304,15 @@ class Looking:
         return np.zeros(len(X))
 
 
+def frames_alone(adapter: Any, model: Looking, records: list[dict[str, Any]]) -> list[Any]:
+    """The frame of one row that each record makes."""
+    frames = []
+    for record in records:
+        adapter.call(record)
+        frames.append(model.frame)
+    return frames
+
+
 @pytest.mark.parametrize("has_missing", [False, True])
 @pytest.mark.parametrize("has_schema", [False, True])
 def test_records_make_the_frame_that_they_make_one_by_one(has_schema: bool, has_missing: bool) -> None:
@@ -313,10 +322,7 @@ def test_records_make_the_frame_that_they_make_one_by_one(has_schema: bool, has_
     records = MIXED.to_dict("records")
     if not has_missing:
         records = [record for record in records if isinstance(record["kind"], str)]
-    alone = []
-    for record in records:
-        adapter.call(record)
-        alone.append(model.frame)
+    alone = frames_alone(adapter, model, records)
     adapter.call_many(records)
     pd.testing.assert_frame_equal(model.frame, pd.concat(alone, ignore_index=True))
     assert not has_schema or model.frame.dtypes.tolist() == alone[0].dtypes.tolist()
@@ -342,10 +348,7 @@ def test_numbers_of_several_types_are_what_they_are_alone(values: list[Any]) -> 
     model = Looking()
     adapter = adapt(model, None, None)
     records = [record | {"size": value} for record, value in zip(MIXED.to_dict("records"), values, strict=False)]
-    alone = []
-    for record in records:
-        adapter.call(record)
-        alone.append(model.frame)
+    alone = frames_alone(adapter, model, records)
     adapter.call_many(records)
     pd.testing.assert_frame_equal(model.frame, pd.concat(alone, ignore_index=True))
 
