@@ -144,7 +144,7 @@ class Batches:
             loops = set(all_told)
             if isinstance(taken, Asked):
                 if not is_over:
-                    all_told[taken.loop].append(told(taken.requests(interrupt)))
+                    all_told.setdefault(taken.loop, []).append(told(taken.requests(interrupt)))
             else:
                 loops |= {request.loop for request in taken}
                 if not is_over:

@@ -337,15 +337,15 @@ class Guards:
             return value
         return await self.finding.ain_time(request, lambda: self._timed(loaded, request), self.threads.of(loaded))
 
-    async def off_loop(self, call: Callable[[], T], pool: WorkerPool | None = None) -> T:
-        """Make a call that may wait for others on a thread and await it.
+    async def off_loop(self, call: Callable[[], T], pool: WorkerPool) -> T:
+        """Make a call that may wait for others on a thread of a pool and await it.
 
         Raises:
             OverloadedError: Too many wait for a thread; the call is not made.
         """
         import asyncio
 
-        return await asyncio.wrap_future((self.threads.waiting if pool is None else pool).submit(call))
+        return await asyncio.wrap_future(pool.submit(call))
 
     def _timed(self, loaded: LoadedVersion, request: Request) -> Any:
         return self._caller.timed(loaded, lambda: self.call_held(loaded, request.checked, request))

@@ -7,7 +7,7 @@ import gc
 import math
 import threading
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import CancelledError
 from typing import Any
 
@@ -86,6 +86,15 @@ class HangingMonitor(EightMethodMonitor):
     def record_prediction_error(self, kind: str, version_id: str | None) -> None:
         self.hanging()
         super().record_prediction_error(kind, version_id)
+
+
+async def left_while_recorded(hanging: Hanging, call: Coroutine[Any, Any, Any]) -> None:
+    """Cancel a call when the monitor is being told of it."""
+    task = asyncio.ensure_future(call)
+    await asyncio.to_thread(hanging.gate.wait_until_reached)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
 
 
 def with_hanging_monitor(tallied: Host, **options: Any) -> tuple[Tallied, HangingMonitor, Hanging]:
@@ -463,14 +472,7 @@ def test_who_leaves_while_the_monitor_is_told_is_cancelled_and_nothing_else(opti
     monitor = HangingMonitor(hanging)
     server = tallied(repository, monitor, **options)
 
-    async def leave() -> None:
-        task = asyncio.ensure_future(server.apredict(1))
-        await asyncio.to_thread(hanging.gate.wait_until_reached)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-
-    asyncio.run(leave())
+    asyncio.run(left_while_recorded(hanging, server.apredict(1)))
     hanging.gate.open()
     found = server.statistics()
     assert (found.cancelled, found.failed, found.degraded) == (1, 0, 0)
@@ -623,14 +625,7 @@ def test_who_leaves_while_many_are_refused_is_cancelled(tallied: Host) -> None:
     server = tallied(repository, HangingMonitor(hanging))
     server._parts.guarded.guards.threads.waiting = WorkerPool(0, max_threads=0)
 
-    async def leave() -> None:
-        task = asyncio.ensure_future(server.server.apredict_many([1, 2]))
-        await asyncio.to_thread(hanging.gate.wait_until_reached)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-
-    asyncio.run(leave())
+    asyncio.run(left_while_recorded(hanging, server.server.apredict_many([1, 2])))
     hanging.gate.open()
     server.forget(1)
     found = server.statistics()
