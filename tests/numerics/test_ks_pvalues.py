@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 from test_ks_oracles import ALTERNATIVES, counted_pvalue, float_pvalues, within
@@ -123,7 +124,10 @@ def test_exact_values_are_scipys(alternative: Any, n: int, m: int, seed: int) ->
     generator = np.random.default_rng(seed)
     reference, current = generator.normal(size=n), generator.normal(generator.uniform(0, 2), size=m)
     ours = ks_2samp(reference, current, alternative=alternative, method="exact")
-    theirs = stats.ks_2samp(reference, current, alternative=alternative, method="exact")
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        theirs = stats.ks_2samp(reference, current, alternative=alternative, method="exact")
+    assume(not warned)  # scipy gave up counting, as it says, by a rounding of its own
     assert ours.method == "exact"
     assert ours.pvalue == within(1e-9, theirs.pvalue)
 
