@@ -148,10 +148,7 @@ class BatchThread:
             lane, pause, now = self._lane, IDLE_SECONDS, self._monotonic()
             if lane is not None:
                 if lane.rest_seconds:
-                    bell.hush()
-                    if lane.rest_seconds:  # pragma: no branch  # else it was rung to say that the rest is over
-                        bell.wait(timeout=lane.rest_seconds)
-                        lane.rest_seconds = 0.0
+                    self._rest(lane)
                 due = lane.due(now)
                 if due <= now or self._stopped:
                     # Before the look at the queue: what is queued after it sets the queue again.
@@ -167,3 +164,14 @@ class BatchThread:
                         # From now on nobody may believe that it serves them.
                         self._thread = None
                         return None
+
+    def _rest(self, lane: Lane) -> None:
+        """Leave an event loop the interpreter, until its callers have had their turn or the rest has taken enough."""
+        bell, until = self._bell, self._monotonic() + lane.rest_seconds
+        bell.hush()
+        # Rung for somebody who came meanwhile, it rests on: whoever ends the rest says so before it rings.
+        while lane.rest_seconds and not self._stopped:
+            left = until - self._monotonic()
+            if left <= 0 or not bell.wait(timeout=left):
+                break
+        lane.rest_seconds = 0.0

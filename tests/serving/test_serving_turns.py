@@ -228,6 +228,30 @@ def test_what_is_asked_in_that_turn_joins_the_next_batch(
     assert [entry[-1] for entry in watched.log] == [[1.0, 2.0], [3.0, 4.0]]
 
 
+def test_who_comes_meanwhile_does_not_cost_callers_their_turn(steps: Callable[..., Tallied], watched: Watched) -> None:
+    """A thread that leaves an event loop its turn does so though it is rung for others who came."""
+    server = steps(_lanes.GO_MS)
+    lane = server._parts.cache.loaded[0].lane
+
+    async def ring() -> int:
+        while len(watched.log) < 1:
+            await asyncio.sleep(0)
+        # From here on the event loop stands still.
+        for _ in range(2):
+            until(lambda: lane.thread._bell._lock.locked() and lane.thread._lane is lane)
+            lane.thread.wake(lane)
+        until(lane.thread._bell._lock.locked)
+        return len(watched.log)
+
+    async def ask() -> int:
+        asked = [asyncio.ensure_future(server.apredict(row(value))) for value in (0.0, 1.0, 2.0, 3.0)]
+        called = await ring()
+        await asyncio.gather(*asked)
+        return called
+
+    assert asyncio.run(ask()) == 1
+
+
 def test_a_loop_that_stands_still_holds_nobody_up(serving: Callable[..., Tallied], watched: Watched) -> None:
     """A thread's request is answered though the event loop of the batch before it does not take its turn."""
     server, standing, go_on = serving(), threading.Event(), threading.Event()
