@@ -511,7 +511,7 @@ def test_the_counters_balance_after_cancellations(serve: Build) -> None:
 
     async def ask() -> None:
         tasks = [asyncio.create_task(server.apredict(number)) for number in range(90)]
-        await eventually(lambda: server.statistics().in_flight == 30)
+        await eventually(lambda: (server.statistics().accepted, server.statistics().in_flight) == (90, 30))
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
