@@ -247,7 +247,7 @@ class GuardedPath:
         permit, begun = self.guards.enter(loaded), self._monotonic()
         problem: BaseException | None = None
         try:
-            return loaded, self.guards.call_held(loaded, checked(loaded.check, request.input), None)
+            return loaded, self.guards.call_held(loaded, checked(loaded.check, request.input), request)
         except BaseException as raised:
             problem = raised
             raise

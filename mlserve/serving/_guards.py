@@ -229,14 +229,14 @@ class Guards:
         return self.in_time(request, lambda: self.call_held(loaded, request.checked, request), loaded)
 
     def call_held(
-        self, loaded: LoadedVersion, input: Any, request: Request | None, call: Callable[[Any], Any] | None = None
+        self, loaded: LoadedVersion, input: Any, request: Request, call: Callable[[Any], Any] | None = None
     ) -> Any:
         """Call a model with a checked input, on this thread, in its turn; the model stays until the call ends.
 
         Args:
             loaded: The version.
             input: What it is given.
-            request: The request, whose turn must come in time; None for a call without time limit.
+            request: The request, whose turn must come in time.
             call: How it is called; None as its adapter says.
         """
         holds = loaded.holds
@@ -276,7 +276,7 @@ class Guards:
         if loaded.evicting:
             self._cache.sweep()
 
-    def _wait_for(self, gate: threading.Semaphore, request: Request | None) -> None:
+    def _wait_for(self, gate: threading.Semaphore, request: Request) -> None:
         if gate.acquire(blocking=False):
             return
         limit = self._limits.max_queued
@@ -287,10 +287,9 @@ class Guards:
                     hint="Retry later; Limits(max_queued=) is the limit.",
                 )
             self._waiting += 1
-        deadline = None if request is None else request.deadline
+        deadline = request.deadline
         try:
             if not gate.acquire(timeout=None if deadline is None else max(0.0, deadline - self._monotonic())):
-                assert request is not None  # else it waits for as long as it takes
                 raise too_late(request)
         finally:
             with self._lock:

@@ -16,7 +16,7 @@ from test_serving_fork import in_child
 from mlserve import Batching, ErrorKind, InMemoryModelMonitor, InMemoryModelRepository, Limits, ModelServer
 from mlserve.errors import InvalidArgumentError
 from mlserve.records import HealthState
-from mlserve.serving import _pool
+from mlserve.serving import PreviousVersion, StaticAnswer, _pool
 from mlserve.serving._guards import _release
 
 Host = Callable[..., Tallied]
@@ -282,6 +282,22 @@ def test_a_turn_that_comes_too_late_is_not_taken(is_async: bool, host: Host) -> 
     model.gate.open()
     assert (late.error.kind, first.result().value) == (ErrorKind.DeadlineExceeded, 1)
     assert (server.predict(2).value, model.seen) == (3, [0, 2])
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_a_fallback_whose_turn_comes_too_late_does_not_take_it(is_async: bool, tallied: Host) -> None:
+    """A previous version that is asked for help and busy is not waited for beyond the deadline, by no thread either."""
+    model, repository = Waiting(), InMemoryModelRepository()
+    repository.register(model)
+    repository.register(Batched(bad=[1]))
+    server = tallied(repository, concurrency=1, fallbacks=[PreviousVersion(), StaticAnswer(7)])
+    first = InThread(server.predict, 0, "1")
+    model.gate.wait_until_reached()
+    helped = asyncio.run(server.apredict(1, timeout_ms=20)) if is_async else server.predict(1, timeout_ms=20)
+    helping = server._parts.guarded.guards.threads.helping
+    until(lambda: not helping._work and helping._idle == helping._threads)
+    model.gate.open()
+    assert (helped.value, first.result().value, model.seen) == (7, 1, [0])
 
 
 def test_a_forked_child_finds_every_turn_free(host: Host) -> None:
