@@ -419,6 +419,11 @@ def queued(server: Any) -> int:
     return sum(len(lane) + sum(map(len, lane.bunches.copy().values())) for lane in lanes)
 
 
+def in_lanes(server: Any) -> int:
+    """Of these, who can be taken into the next batch: not those whose event loop has not finished its turn."""
+    return sum(len(version.lane) for version in server._parts.cache.loaded)
+
+
 def held(server: Any) -> int:
     """Leases and holds on models: what keeps them from being dropped."""
     return sum(len(version.leases) + len(version.holds) for version in server._parts.cache.loaded)

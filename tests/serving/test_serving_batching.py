@@ -25,6 +25,7 @@ from serving_doubles import (
     TickingClock,
     all_at_once,
     held,
+    in_lanes,
     nothing_logged,
     queued,
     until,
@@ -151,7 +152,7 @@ def test_threads_and_loops_share_batches(host: Host) -> None:
         return asyncio.run(ask())
 
     loops = [InThread(run_loop, 100), InThread(run_loop, 200)]
-    until(lambda: queued(server) == 7)
+    until(lambda: in_lanes(server) == 7)
     gate.open()
     assert [loop.result() for loop in loops] == [[1000, 1010, 1020], [2000, 2010, 2020]]
     assert values(calls) == [0, 10]

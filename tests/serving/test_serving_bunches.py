@@ -11,7 +11,20 @@ from typing import Any
 
 import numpy as np
 import pytest
-from serving_doubles import PATIENCE, STEP_MS, Gate, InThread, Sums, Tallied, TickingClock, caller, queued, row, until
+from serving_doubles import (
+    PATIENCE,
+    STEP_MS,
+    Gate,
+    InThread,
+    Sums,
+    Tallied,
+    TickingClock,
+    caller,
+    in_lanes,
+    queued,
+    row,
+    until,
+)
 
 from mlserve import Batching, ErrorKind, InMemoryModelMonitor, InMemoryModelRepository, Limits, RecordSchema
 
@@ -258,7 +271,7 @@ def test_while_the_model_is_busy_coroutines_queue_with_threads(serving: Callable
 
     asked = InThread(lambda: asyncio.run(ask()))
     until(refused.is_set)
-    until(lambda: queued(server) == 2)
+    until(lambda: in_lanes(server) == 2)
     sums.gate.open()
     first, invalid, second = asked.result()
     assert (busy.result().value, first.value, second.value) == (10.0, 2.0, 4.0)
@@ -418,7 +431,7 @@ def test_a_caller_who_had_to_wait_keeps_its_context(serving: Callable[..., Talli
     busy = InThread(named, "busy", lambda: server.predict(row(5.0)))
     sums.gate.wait_until_reached()
     asked = InThread(named, "asking", lambda: asyncio.run(server.apredict(row(1.0))))
-    until(lambda: queued(server) == 1 and not server._parts.cache.loaded[0].lane.bunches)
+    until(lambda: in_lanes(server) == 1)
     sums.gate.open()
     assert (busy.result().value, asked.result().value, sums.callers) == (10.0, 2.0, ["busy", "asking"])
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from serving_doubles import PATIENCE, Gate, InThread, Tallied, TickingClock, queued, until
+from serving_doubles import PATIENCE, Gate, InThread, Tallied, TickingClock, in_lanes, until
 
 from mlserve import ArraySchema, Batching, ErrorKind, InMemoryModelRepository
 from mlserve.clocks import ManualClock
@@ -187,7 +187,7 @@ def test_what_was_not_begun_is_still_counted_as_waiting(steps: Callable[..., Tal
     watched.gate = gate = Gate()
     asked = InThread(together, server, [], *map(float, range(6)))
     gate.wait_until_reached()
-    waiting = _in_lanes(server)
+    waiting = in_lanes(server)
     gate.open()
     assert ([result.success for result in asked.result()], waiting) == ([True] * 6, 4)
 
@@ -337,7 +337,7 @@ def test_coroutines_and_threads_share_batches(
         call = (lambda: together(server, [], 1.0, 2.0)) if is_loop else (lambda: [server.predict(row(3.0))])
         asking.append(InThread(call))
         waiting = 3 if len(asking) == 2 else 2 if is_loop else 1
-        until(lambda waiting=waiting: queued(server) == waiting)  # type: ignore[misc]  # bound now
+        until(lambda waiting=waiting: in_lanes(server) == waiting)  # type: ignore[misc]  # bound now
     assert watched.gate is not None
     watched.gate.open()
     answers = [[result.value for result in each.result()] for each in (asking if is_loop_first else asking[::-1])]
@@ -351,7 +351,7 @@ def test_two_loops_share_a_batch(busy: Callable[..., tuple[Tallied, InThread]], 
     asking = []
     for count, values in ((2, (1.0, 2.0)), (4, (3.0, 4.0))):
         asking.append(InThread(together, server, [], *values))
-        until(lambda count=count: queued(server) == count)  # type: ignore[misc]  # bound now
+        until(lambda count=count: in_lanes(server) == count)  # type: ignore[misc]  # bound now
     assert watched.gate is not None
     watched.gate.open()
     assert [[result.value for result in each.result()] for each in asking] == [[2.0, 4.0], [6.0, 8.0]]
@@ -365,12 +365,8 @@ async def _in_turns(server: Tallied, *turns: tuple[float, ...], timeout_ms: floa
     for values in turns:
         tasks += [asyncio.ensure_future(server.apredict(row(value), timeout_ms=timeout_ms)) for value in values]
         count = len(tasks)
-        await asyncio.to_thread(until, lambda count=count: _in_lanes(server) == count)  # type: ignore[misc]  # bound now
+        await asyncio.to_thread(until, lambda count=count: in_lanes(server) == count)  # type: ignore[misc]  # bound now
     return tasks
-
-
-def _in_lanes(server: Tallied) -> int:
-    return sum(len(version.lane) for version in server._parts.cache.loaded)
 
 
 @pytest.mark.parametrize("joined_bytes", [0, 1 << 20], ids=["made anew", "joined"])
@@ -487,7 +483,7 @@ def test_where_no_thread_can_be_started_the_next_request_tries_again(
         with monkeypatch.context() as patched:
             patched.setattr(threading.Thread, "start", refuse)
             first = asyncio.ensure_future(server.apredict(row(1.0)))
-            while not _in_lanes(server):
+            while not in_lanes(server):
                 await asyncio.sleep(0)
             assert server._parts.batcher.batches.threads._all()[0]._has_died
         second = await server.apredict(row(2.0))
@@ -512,7 +508,7 @@ def test_a_batch_of_several_kinds_is_told_before_full_ones_go_on(
         return await asyncio.gather(timed, *(server.apredict(row(value)) for value in map(float, range(6))))
 
     asked = InThread(lambda: asyncio.run(ask()))
-    until(lambda: queued(server) == 7)
+    until(lambda: in_lanes(server) == 7)
     gate.open()
     assert [result.value for result in asked.result()] == [18.0, 0.0, 2.0, 4.0, 6.0, 8.0, 10.0]
     assert first.result().value == 0.0
