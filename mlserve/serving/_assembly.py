@@ -13,11 +13,10 @@ import attrs
 from mlserve.clocks import Clock, timestamps
 from mlserve.errors import InvalidArgumentError
 from mlserve.protocols import ModelMonitor, ModelRepository, Router
-from mlserve.records import ModelVersion
 from mlserve.serving._cache import VersionCache
 from mlserve.serving._calling import Caller
+from mlserve.serving._finding import Acquire
 from mlserve.serving._health import HealthExaminer
-from mlserve.serving._loaded import LoadedVersion
 from mlserve.serving._loading import Loader
 from mlserve.serving._pace import Pace
 from mlserve.serving._policy import CachePolicy, HealthPolicy, Limits
@@ -96,7 +95,7 @@ class Parts:
 def assembled(
     repository: ModelRepository[Any],
     monitor: ModelMonitor,
-    acquire: Callable[[ModelVersion | str | None], LoadedVersion],
+    acquire: Acquire,
     *,
     predictor: Callable[[Any, Any], Any] | None,
     validator: Any,

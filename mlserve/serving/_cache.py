@@ -53,7 +53,9 @@ class VersionCache:
         self._monotonic = clock.monotonic
         self.observed: Any = observed(repository)
         self._interval = policy.refresh_seconds if isinstance(self.observed, NeverChanges) else float("inf")
-        self._names = VersionNames(repository, self.observed, self._interval, clock.monotonic, self._count_error)
+        self._names = VersionNames(
+            repository, self.observed, self._interval, clock.monotonic, self._count_error, self._start
+        )
         self._closed = False
         self.current: Current | None = None
         self.trouble: ServingError | None = None
@@ -70,6 +72,7 @@ class VersionCache:
         """New locks, no flights and no leases: in a forked child the threads of the parent do not exist."""
         for loaded in self._loaded.values():  # pragma: no cover  # only in the forked child, where nothing measures
             loaded.renew()
+        self._names.renew()
         self._lock = threading.Lock()
         self._following = threading.Lock()
         self._is_refreshing = False
@@ -231,23 +234,23 @@ class VersionCache:
 
     # ------------------------------------------------------------------------------------------------- by name
 
-    def named(self, version: ModelVersion | str) -> LoadedVersion:
-        """A version by its id, its alias or itself, loaded.
+    def knows(self, version: ModelVersion | str) -> bool:
+        """Whether the repository need not be asked what a version's name means."""
+        return self._names.known(version) is not None
+
+    def named(self, version: ModelVersion | str) -> LoadedVersion | Flight:
+        """A version by its id, its alias or itself: loaded, or its load, which is not waited for.
 
         Raises:
-            ServingError: It may not be served, or cannot be loaded.
+            ServingError: It may not be served.
         """
-        found = self._names.resolve(version)
+        found = self._names.known(version) or self._names.resolve(version)
         loaded = self._loaded.get(found.id)
         if loaded is not None:
             return loaded
         flight = self._board(found)
         self._count_miss()
-        flight.done.wait()
-        if flight.error is not None:
-            raise flight.error.copy()
-        assert flight.loaded is not None
-        return flight.loaded
+        return flight
 
     def _count_miss(self) -> None:
         with self._lock:
@@ -278,7 +281,7 @@ class VersionCache:
                 flight.error = failure.error
             if flight.loaded is not None or flight.error is not None:
                 del self._flights[version.id]
-                flight.done.set()
+                flight.land()
                 return flight
         self._start(f"load-{version.id}", lambda: self._fly(version, flight))
         return flight
@@ -293,7 +296,7 @@ class VersionCache:
         finally:
             with self._lock:
                 self._flights.pop(version.id, None)
-            flight.done.set()
+            flight.land()
 
     def _publish(self, loaded: LoadedVersion) -> None:
         with self._lock:

@@ -8,8 +8,9 @@ from functools import partial
 from typing import Any, TypeVar, final
 
 from mlserve.errors import OverloadedError, VersionNotFoundError
-from mlserve.records import Route
+from mlserve.records import ModelVersion, Route
 from mlserve.serving._cache import VersionCache
+from mlserve.serving._flights import Flight
 from mlserve.serving._loaded import LoadedVersion
 from mlserve.serving._pace import Pace
 from mlserve.serving._pool import ServerThreads, WorkerPool
@@ -18,7 +19,8 @@ from mlserve.serving._routes import Routes
 
 T = TypeVar("T")
 
-Acquire = Callable[[Any], LoadedVersion]
+Acquire = Callable[[Any], LoadedVersion | Flight]
+"""Gives a version, or the latest for None: loaded, or the load of one that was named."""
 
 
 @final
@@ -50,10 +52,10 @@ class Finding:
             routed = _routed(request, self.in_time(request, lambda: routes.chosen(request.key), self._threads.routing))
         if routed is not None:
             try:
-                return self._acquired(request, routed, acquire)
+                return self.acquired(request, routed, acquire)
             except VersionNotFoundError as error:
                 self._routes.passed_over(request, error)  # type: ignore[union-attr]  # it chose
-        return self._acquired(request, request.version, acquire)
+        return self.acquired(request, request.version, acquire)
 
     async def afound(self, request: Request, acquire: Acquire) -> LoadedVersion:
         """The same, without blocking the caller's event loop."""
@@ -69,16 +71,36 @@ class Finding:
                 self._routes.passed_over(request, error)  # type: ignore[union-attr]  # it chose
         return await self._aacquired(request, request.version, acquire)
 
-    def _acquired(self, request: Request, version: Any, acquire: Acquire) -> LoadedVersion:
-        loaded = self._cache.at_hand(version, self._monotonic())
-        return self.in_time(request, lambda: acquire(version), self._pool(version)) if loaded is None else loaded
+    def acquired(self, request: Request, version: ModelVersion | str | None, acquire: Acquire) -> LoadedVersion:
+        """A version, or the latest for None, loaded. Its load is waited for on this thread, which no other misses."""
+        found: LoadedVersion | Flight | None = self._cache.at_hand(version, self._monotonic())
+        if found is None:
+            ask = partial(acquire, version)
+            found = ask() if self._is_known(version) else self.in_time(request, ask, self._pool(version))
+        if isinstance(found, LoadedVersion):
+            return found
+        deadline = request.deadline
+        if not found.done.wait(None if deadline is None else max(0.0, deadline - self._monotonic())):
+            raise too_late(request)
+        return found.outcome()
 
     async def _aacquired(self, request: Request, version: Any, acquire: Acquire) -> LoadedVersion:
-        loaded = self._cache.at_hand(version, self._monotonic())
-        return await self.ain_time(request, lambda: acquire(version), self._pool(version)) if loaded is None else loaded
+        found: LoadedVersion | Flight | None = self._cache.at_hand(version, self._monotonic())
+        if found is None:
+            ask = partial(acquire, version)
+            found = ask() if self._is_known(version) else await self.ain_time(request, ask, self._pool(version))
+        if isinstance(found, LoadedVersion):
+            return found
+        deadline = request.deadline
+        if not await found.awaited(None if deadline is None else max(0.0, deadline - self._monotonic())):
+            raise too_late(request)
+        return found.outcome()
 
-    def _pool(self, version: Any) -> WorkerPool:
-        return self._threads.shared if version is None else self._threads.loading
+    def _is_known(self, version: ModelVersion | str | None) -> bool:
+        return version is not None and self._cache.knows(version)
+
+    def _pool(self, version: ModelVersion | str | None) -> WorkerPool:
+        return self._threads.shared if version is None else self._threads.naming
 
     def in_time(self, request: Request, call: Callable[[], T], pool: WorkerPool) -> T:
         """Make a call on this thread, or where there is a deadline on one of a pool."""

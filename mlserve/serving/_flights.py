@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import attrs
 
@@ -12,9 +13,14 @@ from mlserve.errors import ModelLoadFailedError, ServingError
 from mlserve.records import ModelVersion
 from mlserve.serving._loaded import LoadedVersion
 
+if TYPE_CHECKING:
+    import asyncio
+
 
 class Flight:
-    """One load of one version, shared by whoever waits for it.
+    """One load of one version, shared by whoever waits for it, on threads of their own or awaiting.
+
+    *Thread safety*: yes.
 
     Attributes:
         done: Set when it has ended.
@@ -26,6 +32,8 @@ class Flight:
         self.done = threading.Event()
         self.loaded: LoadedVersion | None = None
         self.error: ServingError | None = None
+        self._lock = threading.Lock()
+        self._awaiting: dict[asyncio.Future[None], asyncio.AbstractEventLoop] = {}
 
     def fly(self, load: Callable[[], LoadedVersion], version: ModelVersion) -> None:
         """Load a version. Never raises; those who wait are told by ``done``, which is not set yet."""
@@ -41,6 +49,62 @@ class Flight:
                 exception=exception,
                 version_id=version.id,
             )
+
+    def land(self) -> None:
+        """Tell those who wait that it has ended."""
+        with self._lock:
+            self.done.set()
+            awaiting, self._awaiting = self._awaiting, {}
+        for landed, loop in awaiting.items():
+            try:
+                loop.call_soon_threadsafe(_tell, landed)
+            except RuntimeError:  # it was closed, and its callers with it
+                continue
+
+    async def awaited(self, timeout: float | None) -> bool:
+        """Wait for its end for so many seconds at most, no thread doing so; tells whether it has ended."""
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+        landed = loop.create_future()
+        with self._lock:
+            if self.done.is_set():
+                return True
+            self._awaiting[landed] = loop
+        try:
+            await asyncio.wait([landed], timeout=timeout)
+        finally:
+            with self._lock:
+                self._awaiting.pop(landed, None)
+        return self.done.is_set()
+
+    def outcome(self) -> LoadedVersion:
+        """The version, once it has ended.
+
+        Raises:
+            ServingError: It could not be loaded.
+        """
+        if self.error is not None:
+            raise self.error.copy()
+        assert self.loaded is not None
+        return self.loaded
+
+
+def landed(found: LoadedVersion | Flight) -> LoadedVersion:
+    """A version, once it is loaded, however long that takes.
+
+    Raises:
+        ServingError: It could not be loaded.
+    """
+    if isinstance(found, LoadedVersion):
+        return found
+    found.done.wait()
+    return found.outcome()
+
+
+def _tell(landed: asyncio.Future[None]) -> None:
+    if not landed.done():
+        landed.set_result(None)
 
 
 @attrs.frozen(eq=False, repr=False)

@@ -15,6 +15,7 @@ from mlserve.records import ModelVersion, ServingResult
 from mlserve.records._serving import build_result
 from mlserve.serving._dispatch import is_async_function
 from mlserve.serving._fallbacks import CallableFallback, Fallback, StaticAnswer
+from mlserve.serving._finding import Acquire
 from mlserve.serving._guards import Guards
 from mlserve.serving._loaded import LoadedVersion
 from mlserve.serving._requests import Request
@@ -24,8 +25,6 @@ from mlserve.serving._validation import checked
 _log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-Acquire = Callable[[ModelVersion | str | None], LoadedVersion]
 
 
 @final
@@ -243,7 +242,7 @@ class GuardedPath:
         others = [version for version in self._repository.get_active_versions(2) if version.id != failed]
         if not others:
             raise PredictionExceptionError("there is no other active version.")
-        loaded = self._acquire(others[0])
+        loaded = self.guards.finding.acquired(request, others[0], self._acquire)
         permit, begun = self.guards.enter(loaded), self._monotonic()
         problem: BaseException | None = None
         try:

@@ -15,7 +15,7 @@ from mlserve.serving._batching import Batcher
 from mlserve.serving._breaker import CircuitBreaker, Permit
 from mlserve.serving._cache import VersionCache
 from mlserve.serving._calling import Caller
-from mlserve.serving._finding import Finding
+from mlserve.serving._finding import Acquire, Finding
 from mlserve.serving._loaded import LoadedVersion
 from mlserve.serving._options import Breaker
 from mlserve.serving._pace import Pace
@@ -188,7 +188,7 @@ class Guards:
 
     # --------------------------------------------------------------------------------------------------- calling
 
-    def answer(self, request: Request, acquire: Callable[[Any], LoadedVersion]) -> Any:
+    def answer(self, request: Request, acquire: Acquire) -> Any:
         """The model's answer to an admitted request, on a thread that may wait.
 
         Raises:
@@ -297,7 +297,7 @@ class Guards:
 
     # -------------------------------------------------------------------------------------------------- awaiting
 
-    async def aanswer(self, request: Request, acquire: Callable[[Any], LoadedVersion]) -> Any:
+    async def aanswer(self, request: Request, acquire: Acquire) -> Any:
         """The same as ``answer``, without blocking the caller's event loop for long."""
         loaded = request.loaded = await self.finding.afound(request, acquire)
         holds = loaded.holds

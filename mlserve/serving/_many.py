@@ -10,6 +10,7 @@ import numpy as np
 from mlserve.errors import InvalidArgumentError, OverloadedError
 from mlserve.records import ModelVersion, ServingResult
 from mlserve.serving._answers import Answers
+from mlserve.serving._finding import Acquire
 from mlserve.serving._gathering import Gathering, Home
 from mlserve.serving._guarded import GuardedPath
 from mlserve.serving._guards import Guards
@@ -37,7 +38,7 @@ class ManyPath:
     def __init__(
         self,
         guarded: GuardedPath,
-        acquire: Callable[[ModelVersion | str | None], LoadedVersion],
+        acquire: Acquire,
         results: Results,
         monotonic: Callable[[], float],
         gathering: Gathering,

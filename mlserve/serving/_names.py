@@ -2,24 +2,43 @@
 
 from __future__ import annotations
 
+import math
+import threading
 from collections.abc import Callable
-from typing import Any, final
+from functools import partial
+from typing import Any, TypeVar, final
 
 import attrs
 
+from mlserve._logs import LazyLogger
 from mlserve._rendering import described
 from mlserve.errors import RepositoryUnavailableError, ServingError, VersionNotFoundError
 from mlserve.protocols import ModelRepository, ObservableRepository
 from mlserve.records import ModelVersion
 
+_log = LazyLogger(__name__)
+
+T = TypeVar("T")
+
+PAUSE_SECONDS = 1.0
+"""How long a repository that could not be asked is left alone, where no interval of asking says so."""
+
 
 @attrs.frozen(eq=False, repr=False)
 class _Names:
-    """What ids and aliases mean, for as long as the repository has not changed."""
+    """What ids and aliases mean, for as long as the repository has not changed.
+
+    Attributes:
+        generation: Of the repository.
+        expires: Until when they are good, monotonic seconds.
+        versions: What they mean.
+        before: What they meant before, for as long as the repository cannot be asked.
+    """
 
     generation: float
     expires: float
     versions: dict[str, ModelVersion] = attrs.field(factory=dict)
+    before: dict[str, ModelVersion] = attrs.field(factory=dict)
 
 
 class NeverChanges:
@@ -57,14 +76,19 @@ def observed(repository: ModelRepository[Any]) -> Any:
 class VersionNames:
     """From a version, an id or an alias to the version, asking the repository once for each until it changes.
 
+    Availability first: a name that is known goes on meaning what it did while the repository is asked again, and while
+    it cannot be.
+
     *Thread safety*: yes.
 
     Args:
         repository: Where versions come from.
         observed: What has its generation.
-        interval: Seconds for which an answer is good if the generation does not change.
+        interval: Seconds for which an answer is good if the generation does not change; with 0 a request waits for the
+            next one.
         monotonic: Tells seconds.
         count_error: Called when the repository raised.
+        start: Does something on a thread with a name.
     """
 
     def __init__(
@@ -74,13 +98,21 @@ class VersionNames:
         interval: float,
         monotonic: Callable[[], float],
         count_error: Callable[[], None],
+        start: Callable[[str, Callable[[], None]], None],
     ) -> None:
         self._repository = repository
         self._observed = observed
         self._interval = interval
         self._monotonic = monotonic
         self._count_error = count_error
+        self._start = start
         self._names = _Names(-1, 0.0)
+        self.renew()
+
+    def renew(self) -> None:
+        """Nobody asks the repository, as in a forked child."""
+        self._lock = threading.Lock()
+        self._is_refreshing = False
 
     def resolve(self, version: ModelVersion | str) -> ModelVersion:
         """The version a name stands for, if it may be served.
@@ -95,33 +127,102 @@ class VersionNames:
                 hint="Use str(id).",
             )
         names, generation = self._names, self._observed.generation
-        if names.generation != generation or self._monotonic() >= names.expires:
+        is_over = not self._interval and self._monotonic() >= names.expires
+        if names.generation != generation or is_over:
             # One is kept for a while, or until the repository changes; both leave no room for staleness of its own.
-            names = self._names = _Names(generation, self._monotonic() + self._interval)
+            before = names.before | names.versions
+            names = self._names = _Names(generation, self._monotonic() + self._interval, before=before)
         found = names.versions.get(name)
         if found is None:
-            found = names.versions[name] = self._find(name)
+            try:
+                found = self._found(name, self._active(name))
+            except VersionNotFoundError:
+                names.before.pop(name, None)
+                raise
+            except RepositoryUnavailableError as error:
+                found = names.before.get(name)
+                if found is None:
+                    raise
+                self._pause(names, error)
+            names.versions[name] = found
         return found
 
     def known(self, version: ModelVersion | str) -> ModelVersion | None:
         """The same, where the repository need not be asked; else None."""
         name, names = version.id if isinstance(version, ModelVersion) else version, self._names
-        is_current = names.generation == self._observed.generation and self._monotonic() < names.expires
-        return names.versions.get(name) if is_current and isinstance(name, str) else None
+        if names.generation != self._observed.generation or not isinstance(name, str):
+            return None
+        if self._monotonic() >= names.expires:
+            if not self._interval:
+                return None
+            self._refresh_later(names)
+        return names.versions.get(name)
 
-    def _find(self, name: str) -> ModelVersion:
+    def _refresh_later(self, names: _Names) -> None:
+        with self._lock:
+            if self._is_refreshing or self._names is not names:
+                return  # a repository that hangs is not asked by one thread more each time
+            self._is_refreshing = True
+        self._start("refresh-names", partial(self._refresh, names))
+
+    def _refresh(self, names: _Names) -> None:
+        """Ask what all names mean now."""
+        versions: dict[str, ModelVersion] = {}
         try:
-            active = {version.id: version for version in self._repository.get_active_versions()}
-            if name in active:
-                return active[name]
-            resolve_alias = getattr(self._repository, "resolve_alias", None)
-            if resolve_alias is not None and not name.isdecimal():
-                target: ModelVersion = resolve_alias(name)
-                if target.id in active:
-                    return active[target.id]
-                name = target.id
-            stage = getattr(self._repository, "stage", None)
-            standing = f" is {stage(name)}" if stage is not None else " is not among the active versions"
+            generation, active = self._observed.generation, self._active("")
+            for name in list(names.versions):
+                try:
+                    versions[name] = self._found(name, active)
+                except VersionNotFoundError as error:
+                    _log.info("%s", error.message)
+            self._names = _Names(generation, self._monotonic() + self._interval, versions)
+        except Exception as error:
+            self._pause(names, error)
+        finally:
+            self._is_refreshing = False
+
+    def _pause(self, names: _Names, error: Exception) -> None:
+        """Take names for unchanged for a while, lest each request wait for a repository that is down."""
+        _log.warning("versions go on being called what they were: %s", described(error))
+        pause = self._interval if 0.0 < self._interval < math.inf else PAUSE_SECONDS
+        with self._lock:
+            if self._names is names:
+                self._names = attrs.evolve(names, expires=self._monotonic() + pause)
+
+    def _active(self, name: str) -> dict[str, ModelVersion]:
+        """The versions that may be served, by id."""
+        return self._asked(name, lambda: {version.id: version for version in self._repository.get_active_versions()})
+
+    def _found(self, name: str, active: dict[str, ModelVersion]) -> ModelVersion:
+        if name in active:
+            return active[name]
+        target_id, standing, is_known = self._asked(name, lambda: self._standing(name, active))
+        if target_id in active:
+            return active[target_id]
+        raise VersionNotFoundError(
+            f"version {target_id!r}{standing}, and only active versions are served.",
+            hint=f"Call activate({target_id!r}) on the repository.",
+            version_id=target_id if is_known else None,
+        )
+
+    def _standing(self, name: str, active: dict[str, ModelVersion]) -> tuple[str, str, bool]:
+        """The id that a name stands for; where that may not be served, how it stands and whether that is known."""
+        resolve_alias = getattr(self._repository, "resolve_alias", None)
+        if resolve_alias is not None and not name.isdecimal():
+            name = resolve_alias(name).id
+        stage = None if name in active else getattr(self._repository, "stage", None)
+        if stage is None:
+            return name, " is not among the active versions", False
+        return name, f" is {stage(name)}", True
+
+    def _asked(self, name: str, ask: Callable[[], T]) -> T:
+        """What the repository says.
+
+        Raises:
+            ServingError: It means nothing to it, or it cannot be asked.
+        """
+        try:
+            return ask()
         except VersionNotFoundError as error:
             # A name that means nothing is not recorded as a version: callers could make up any number of them.
             error.version_id = None
@@ -133,11 +234,6 @@ class VersionNames:
             raise RepositoryUnavailableError(
                 f"the repository could not be asked for version {name!r}: {described(exception)}.", exception=exception
             ) from exception
-        raise VersionNotFoundError(
-            f"version {name!r}{standing}, and only active versions are served.",
-            hint=f"Call activate({name!r}) on the repository.",
-            version_id=name if stage is not None else None,
-        )
 
 
 def known_id(repository: ModelRepository[Any], version: ModelVersion | str | None) -> str:

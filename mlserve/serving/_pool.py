@@ -119,7 +119,7 @@ class ServerThreads:
 
     Attributes:
         shared: For what is no model's: asking the repository for its latest version, and waiting for that.
-        loading: For waiting for versions that are named or routed to, and not loaded yet: these keep no other waiting.
+        naming: For asking the repository what a version's name means.
         waiting: For calls that may wait for some of the others.
         turns: For waiting for a turn: in one pool with those whose turn it is they could take all threads, for ever.
         routing: For a router that takes long.
@@ -132,7 +132,7 @@ class ServerThreads:
     def __init__(self, max_queued: int | None) -> None:
         self._max_queued = max_queued
         self.shared = WorkerPool(max_queued)
-        self.loading = WorkerPool(max_queued)
+        self.naming = WorkerPool(max_queued)
         self.waiting = WorkerPool(max_queued)
         self.turns = WorkerPool(max_queued)
         # Each of what a user gave has its own, so that one that hangs is missed by nobody but those who need it.
@@ -147,7 +147,7 @@ class ServerThreads:
         """No threads and no calls, as in a forked child; versions have none of their own any more by then."""
         self._lock = threading.Lock()
         for pool in (
-            self.shared, self.loading, self.waiting, self.turns,
+            self.shared, self.naming, self.waiting, self.turns,
             self.routing, self.checking, self.helping, self.recording, self.settling,
         ):  # fmt: skip
             pool.renew()

@@ -16,6 +16,7 @@ from mlserve.protocols import ModelMonitor, ModelRepository, PredictionService, 
 from mlserve.records import HealthStatus, ModelMetrics, ModelVersion, ServingResult
 from mlserve.records._serving import DraftResult
 from mlserve.serving._assembly import assembled
+from mlserve.serving._flights import Flight, landed
 from mlserve.serving._health import closed_health
 from mlserve.serving._loaded import LoadedVersion
 from mlserve.serving._loops import to_thread
@@ -117,9 +118,7 @@ class ModelServer(PredictionService[TIn, TOut], Generic[TModel, TIn, TOut]):
             name=name,
             clock=clock,
         )
-        self._clock = clock
-        self._repository = repository
-        self._monitor = monitor
+        self._clock, self._repository, self._monitor = clock, repository, monitor
         self._parts = parts
         # Looked up once: what a request needs of them is a call each.
         self._monotonic = clock.monotonic
@@ -182,7 +181,7 @@ class ModelServer(PredictionService[TIn, TOut], Generic[TModel, TIn, TOut]):
             arriving = self._arriving
             arriving.append(prediction_id)
             try:
-                loaded = self._acquire(version)
+                loaded = landed(self._acquire(version))
             except Exception as error:
                 return self._results.fail(error, None, input, started, prediction_id, key)
             except BaseException:
@@ -407,7 +406,7 @@ class ModelServer(PredictionService[TIn, TOut], Generic[TModel, TIn, TOut]):
     def __exit__(self, *exc_info: object) -> None:
         self.close()
 
-    def _acquire(self, version: ModelVersion | str | None) -> LoadedVersion:
+    def _acquire(self, version: ModelVersion | str | None) -> LoadedVersion | Flight:
         self._refuse_if_closed()
         return self._cache.latest() if version is None else self._cache.named(version)
 

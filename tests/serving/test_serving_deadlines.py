@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -10,11 +11,13 @@ from typing import Any
 import pytest
 from serving_doubles import (
     PATIENCE,
+    ChoosingRouter,
     FullRepository,
     Gate,
     InThread,
     MakingRepository,
     Tallied,
+    ThreeMethodRepository,
     background_ended,
     is_garbage,
     nothing_logged,
@@ -25,7 +28,8 @@ from serving_doubles import (
 from mlserve import Batching, CachePolicy, ErrorKind, InMemoryModelRepository, Limits
 from mlserve.clocks import ManualClock
 from mlserve.errors import DeadlineExceededError
-from mlserve.serving import _pool
+from mlserve.records import Route
+from mlserve.serving import PreviousVersion, StaticAnswer, _pool
 
 Host = Callable[..., Tallied]
 
@@ -324,6 +328,85 @@ def test_a_version_that_hangs_takes_no_thread_from_others(is_async: bool, tallie
     result = ask(server, is_async, 5, "2", timeout_ms=FOREVER_MS)
     hanging.gate.open()
     assert (result.value, {call.result().value for call in stuck}) == (5, {1})
+    background_ended()
+
+
+@pytest.mark.parametrize("is_observable", [False, True])
+@both
+def test_a_load_that_hangs_takes_no_thread_from_others(is_async: bool, is_observable: bool, tallied: Host) -> None:
+    """However many requests wait for one version's load, others are found and answered: loaded or not, and whether or
+    not the repository has to be asked again.
+    """
+    repository = FullRepository() if is_observable else ThreeMethodRepository()
+    for number in range(3):
+        repository.register(lambda x, number=number: number + 1)
+    clock = ManualClock()
+    server = tallied(repository, clock=clock, router=ChoosingRouter(lambda key: Route(key, "arm")))
+    assert server.predict(0, key="1").value == 1
+    gate = repository.gate("2")
+    stuck = [InThread(server.predict, 0, key="2", timeout_ms=FOREVER_MS) for _ in range(2 * _pool.MOST_THREADS)]
+    assert ask(server, is_async, 0, key="2", timeout_ms=SOON_MS).error.kind is ErrorKind.DeadlineExceeded
+    until(lambda: server.statistics().misses > 2 * _pool.MOST_THREADS)
+    clock.advance(timedelta(seconds=2))
+    repository.register(len)
+    found = [ask(server, is_async, 0, key=key, timeout_ms=FOREVER_MS).value for key in ("1", "3", "1")]
+    gate.open()
+    assert (found, {call.result().value for call in stuck}) == ([1, 3, 1], {2})
+    background_ended()
+
+
+def test_a_load_is_awaited_by_several_loops(tallied: Host) -> None:
+    """Callers on several event loops await one load; who leaves, and whose loop is closed, harms none of the others."""
+    repository = FullRepository()
+    repository.register(lambda x: x)
+    repository.register(len)
+    gate, server = repository.gate("1"), tallied(repository)
+
+    async def both_stay() -> list[Any]:
+        left = asyncio.ensure_future(server.apredict(0, "1"))
+        await asyncio.sleep(0)
+        calls = [asyncio.ensure_future(server.apredict(number, "1")) for number in (1, 2)]
+        await asyncio.to_thread(until, lambda: server.statistics().misses >= 3)
+        left.cancel()
+        return [result.value for result in await asyncio.gather(*calls)]
+
+    async def wait_for_load() -> Any:
+        return await server.apredict(3, "1")
+
+    closed = asyncio.new_event_loop()
+    closed.set_exception_handler(lambda *_: None)  # the task that is destroyed unfinished is the point
+    task = closed.create_task(server.server.apredict(9, "1"))
+    closed.run_until_complete(asyncio.wait([task], timeout=0))
+    until(lambda: repository.loads["1"] == 1)
+    while not server._parts.cache._flights["1"]._awaiting:
+        closed.run_until_complete(asyncio.sleep(0))
+    closed.close()
+    loops = [InThread(asyncio.run, both_stay()), InThread(asyncio.run, wait_for_load())]
+    until(lambda: server.statistics().misses >= 5)
+    gate.open()
+    assert loops[0].result() == [1, 2]
+    assert (loops[1].result().value, repository.loads["1"]) == (3, 1)
+    del task
+    gc.collect()
+    server.forget(1)
+
+
+@both
+def test_a_previous_version_that_hangs_loading_keeps_no_helper(is_async: bool, tallied: Host) -> None:
+    """A fallback to a version that is not loaded yet waits for it no longer than the request may."""
+    repository = FullRepository()
+    repository.register(lambda x: x)
+
+    def failing(input: Any) -> Any:
+        raise ValueError("no")
+
+    repository.register(failing)
+    gate = repository.gate("1")
+    server = tallied(repository, fallbacks=[PreviousVersion(), StaticAnswer(7)])
+    assert ask(server, is_async, 0, timeout_ms=SOON_MS).value == 7
+    helping = server._parts.guarded.guards.threads.helping
+    until(lambda: helping._idle == helping._threads)
+    gate.open()
     background_ended()
 
 

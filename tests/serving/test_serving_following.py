@@ -35,6 +35,21 @@ HURRIED = CachePolicy(swap_wait_ms=0)
 SECOND = timedelta(seconds=1)
 
 
+class SlowToTell(ThreeMethodRepository):
+    """A repository without a generation that knows aliases, and takes long to say what is active when told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate: Gate | None = None
+        self.set_alias = self.inner.set_alias
+        self.resolve_alias = self.inner.resolve_alias
+
+    def get_active_versions(self, limit: int | None = None) -> Any:
+        if self.gate is not None:
+            self.gate.pass_through()
+        return super().get_active_versions(limit)
+
+
 def serving(repository: Any, build: Build, **options: Any) -> ModelServer:
     """A server that has answered with version 1, the answer of which is "old"."""
     repository.register(Answering("old"))
@@ -452,6 +467,62 @@ def test_a_name_is_looked_up_again_after_the_interval(build: Build) -> None:
     server.predict(0, "1")
     repository.retire("1")
     clock.advance(SECOND)
+    server.predict(0, "1")
+    background_ended()
+    assert server.predict(0, "1").error.kind is ErrorKind.VersionNotFound
+
+
+def test_names_are_looked_up_again_off_the_request_path(build: Build) -> None:
+    """While a repository followed by time is asked again, once, names go on meaning what they did: also an alias."""
+    repository, clock = SlowToTell(), ManualClock()
+    server = serving(repository, build, clock=clock)
+    repository.register(Answering("new"))
+    repository.set_alias("champion", "1")
+    names = ["1", "champion"]
+    assert [server.predict(0, name).value for name in names] == ["old", "old"]
+    repository.set_alias("champion", "2")
+    repository.gate = gate = Gate()
+    clock.advance(SECOND)
+    asked = repository.calls["get_active_versions"]
+    assert [server.predict(0, name).value for name in names * 3] == ["old"] * 6
+    gate.open()
+    background_ended()
+    assert repository.calls["get_active_versions"] == asked + 1
+    assert [server.predict(0, name).value for name in names] == ["old", "new"]
+
+
+@pytest.mark.parametrize("refresh_seconds", [0.0, 0.5, 2.0])
+def test_a_repository_that_is_down_is_left_alone_for_a_while(refresh_seconds: float, build: Build) -> None:
+    """Versions that are loaded and called by name answer though the repository is down, which is asked now and then;
+    what it has never told of is not found.
+    """
+    repository, clock = ThreeMethodRepository(), ManualClock()
+    server = serving(repository, build, clock=clock, cache=CachePolicy(refresh_seconds=refresh_seconds))
+    server.predict(0, "1")
+    repository.broken["get_active_versions"] = OSError("down")
+    asked = repository.calls["get_active_versions"]
+    for _ in range(3):
+        clock.advance(timedelta(seconds=refresh_seconds or 1.0))
+        assert [server.predict(0, "1").value for _ in range(10)] == ["old"] * 10
+        background_ended()
+    assert repository.calls["get_active_versions"] == asked + 3
+    assert server.predict(0, "2").error.kind is ErrorKind.RepositoryUnavailable
+    assert server.statistics().repository_errors == 4
+
+
+def test_a_version_is_called_what_it_was_while_an_observable_repository_is_down(build: Build) -> None:
+    """A change that cannot be looked at changes nothing, and is seen as soon as it can be."""
+    repository, clock = FullRepository(), ManualClock()
+    server = serving(repository, build, clock=clock, cache=PATIENT)
+    repository.register(Answering("new"))
+    assert [server.predict(0, name).value for name in ("1", "2")] == ["old", "new"]
+    repository.broken["get_active_versions"] = OSError("down")
+    repository.retire("1")
+    assert server.predict(0, "1").value == "old"
+    del repository.broken["get_active_versions"]
+    clock.advance(SECOND)
+    assert server.predict(0, "1").value == "old"
+    background_ended()
     assert server.predict(0, "1").error.kind is ErrorKind.VersionNotFound
 
 
