@@ -133,6 +133,7 @@ class Finding:
                     raise too_late(request)
             return await waiting
         except asyncio.CancelledError:
+            request.is_left = True
             waiting.cancel()  # and with it a call that no thread has begun
             raise
         finally:

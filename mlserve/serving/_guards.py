@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from functools import partial
 from typing import Any, TypeVar, final
 
@@ -96,7 +96,7 @@ class Guards:
     def renew(self) -> None:
         """New locks and threads, as a forked child needs them."""
         self._lock = threading.Lock()
-        self._waiting = 0
+        self._waiting: list[Request] = []
         self._in_flight = 0
         self._breakers: dict[str, CircuitBreaker] = {}
         self.under_way = {}
@@ -247,6 +247,8 @@ class Guards:
                 return self._caller.call_checked(loaded, input) if call is None else call(input)
             self._wait_for(gate, request)
             try:
+                if request.is_left:
+                    raise CancelledError  # the model is not called for nobody
                 return self._caller.call_checked(loaded, input) if call is None else call(input)
             finally:
                 self._hand_on(loaded, gate)
@@ -281,19 +283,19 @@ class Guards:
             return
         limit = self._limits.max_queued
         with self._lock:
-            if limit is not None and self._waiting >= limit:
+            if limit is not None and sum(not waiting.is_left for waiting in self._waiting) >= limit:
                 raise OverloadedError(
                     f"{limit} requests already wait for their turn.",
                     hint="Retry later; Limits(max_queued=) is the limit.",
                 )
-            self._waiting += 1
+            self._waiting.append(request)
         deadline = request.deadline
         try:
             if not gate.acquire(timeout=None if deadline is None else max(0.0, deadline - self._monotonic())):
                 raise too_late(request)
         finally:
             with self._lock:
-                self._waiting -= 1
+                self._waiting.remove(request)
 
     # -------------------------------------------------------------------------------------------------- awaiting
 
@@ -360,6 +362,7 @@ class Guards:
             try:
                 await asyncio.wrap_future(taken)
             except BaseException:
+                request.is_left = True
                 # The turn may still come: nobody would hand it on.
                 taken.add_done_callback(lambda ended: _release(gate, ended))
                 raise

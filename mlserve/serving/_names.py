@@ -135,7 +135,7 @@ class VersionNames:
         found = names.versions.get(name)
         if found is None:
             try:
-                found = self._found(name, self._active(name))
+                found = self._found(name, self._active(f"version {name!r}"))
             except VersionNotFoundError:
                 names.before.pop(name, None)
                 raise
@@ -169,7 +169,7 @@ class VersionNames:
         """Ask what all names mean now."""
         versions: dict[str, ModelVersion] = {}
         try:
-            generation, active = self._observed.generation, self._active("")
+            generation, active = self._observed.generation, self._active("its active versions")
             for name in list(names.versions):
                 try:
                     versions[name] = self._found(name, active)
@@ -189,14 +189,14 @@ class VersionNames:
             if self._names is names:
                 self._names = attrs.evolve(names, expires=self._monotonic() + pause)
 
-    def _active(self, name: str) -> dict[str, ModelVersion]:
+    def _active(self, what: str) -> dict[str, ModelVersion]:
         """The versions that may be served, by id."""
-        return self._asked(name, lambda: {version.id: version for version in self._repository.get_active_versions()})
+        return self._asked(what, lambda: {version.id: version for version in self._repository.get_active_versions()})
 
     def _found(self, name: str, active: dict[str, ModelVersion]) -> ModelVersion:
         if name in active:
             return active[name]
-        target_id, standing, is_known = self._asked(name, lambda: self._standing(name, active))
+        target_id, standing, is_known = self._asked(f"version {name!r}", lambda: self._standing(name, active))
         if target_id in active:
             return active[target_id]
         raise VersionNotFoundError(
@@ -215,8 +215,8 @@ class VersionNames:
             return name, " is not among the active versions", False
         return name, f" is {stage(name)}", True
 
-    def _asked(self, name: str, ask: Callable[[], T]) -> T:
-        """What the repository says.
+    def _asked(self, what: str, ask: Callable[[], T]) -> T:
+        """What the repository says when it is asked for something.
 
         Raises:
             ServingError: It means nothing to it, or it cannot be asked.
@@ -232,7 +232,7 @@ class VersionNames:
         except Exception as exception:
             self._count_error()
             raise RepositoryUnavailableError(
-                f"the repository could not be asked for version {name!r}: {described(exception)}.", exception=exception
+                f"the repository could not be asked for {what}: {described(exception)}.", exception=exception
             ) from exception
 
 

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
 from typing import Any, TypeVar, final
 
+from typing_extensions import override
+
 from mlserve.errors import OverloadedError
 from mlserve.serving._loaded import LoadedVersion
 
@@ -24,6 +26,22 @@ MOST_THREADS = min(32, (os.cpu_count() or 1) + 4)
 
 RECORDS_QUEUED = 1024
 """What waits for a monitor that hangs, at most; more is not recorded, and counted as the monitor's failure."""
+
+
+class _Call(Future[Any]):
+    """A call that waits for a thread; cancelled, it goes, and what it was to be told with it."""
+
+    def __init__(self, call: Callable[[], Any], forget: Callable[[_Call], None]) -> None:
+        super().__init__()
+        self.call: Callable[[], Any] | None = call
+        self._forget = forget
+
+    @override
+    def cancel(self) -> bool:
+        if not super().cancel():
+            return False
+        self._forget(self)
+        return True
 
 
 @final
@@ -44,7 +62,7 @@ class WorkerPool:
 
     def renew(self) -> None:
         """No threads and no calls, as in a forked child."""
-        self._work: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
+        self._work: deque[_Call] = deque()
         self._changed = threading.Condition(threading.Lock())
         self._threads = 0
         # Of them, those that make no call: they wait for one, or are about to look.
@@ -59,7 +77,7 @@ class WorkerPool:
         Raises:
             OverloadedError: Too many calls wait.
         """
-        future: Future[T] = Future()
+        future = _Call(functools.partial(contextvars.copy_context().run, call), self._forget)
         with self._changed:
             waiting = len(self._work) - self._idle
             if self._max_queued is not None and self._threads >= self._max_threads and waiting >= self._max_queued:
@@ -67,12 +85,20 @@ class WorkerPool:
                     f"{self._max_queued} requests already wait for a thread.",
                     hint="Retry later; Limits(max_queued=) is the limit.",
                 )
-            self._work.append((future, functools.partial(contextvars.copy_context().run, call)))
+            self._work.append(future)
             if self._idle >= len(self._work):
                 self._changed.notify()
             elif self._threads < self._max_threads:
                 self._start()
         return future
+
+    def _forget(self, future: _Call) -> None:
+        with self._changed:
+            future.call = None
+            try:
+                self._work.remove(future)
+            except ValueError:
+                return  # a thread was about to begin with it
 
     def _start(self) -> None:
         self._threads += 1
@@ -94,10 +120,11 @@ class WorkerPool:
                         self._threads -= 1
                         self._idle -= 1
                         return
-                future, call = self._work.popleft()
+                future = self._work.popleft()
                 self._idle -= 1
             is_wanted = future.set_running_or_notify_cancel()
-            value, error = _outcome(call) if is_wanted else (None, None)
+            call, future.call = future.call, None
+            value, error = _outcome(call) if is_wanted and call is not None else (None, None)
             with self._changed:
                 self._idle += 1  # before whoever waits goes on, since that may ask for a thread again
             if error is not None:

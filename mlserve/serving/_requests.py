@@ -42,6 +42,7 @@ class Request:
         future: What its caller waits on in a queue: is told the result where that is made, else the request.
         loop: Whose future it is; None for a caller that waits on a thread.
         home: Where coroutines run for a caller who awaits many answers.
+        is_left: Whether its caller went away, so that nothing is to be begun for it.
         is_unheard: Whether too much waits for the monitor already for it to be told.
     """
 
@@ -62,6 +63,7 @@ class Request:
     future: asyncio.Future[Any] | Waiter | None = None
     loop: asyncio.AbstractEventLoop | None = None
     home: Home | None = None
+    is_left = False
     is_unheard = False
 
     def __init__(self, input: Any, prediction_id: str, started: float) -> None:

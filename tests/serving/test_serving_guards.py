@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import weakref
 from collections.abc import Callable
 from concurrent.futures import Future
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,7 @@ from serving_doubles import PATIENCE, Batched, Gate, InThread, Tallied, all_at_o
 from test_serving_fork import in_child
 
 from mlserve import Batching, ErrorKind, InMemoryModelMonitor, InMemoryModelRepository, Limits, ModelServer
-from mlserve.errors import InvalidArgumentError
+from mlserve.errors import InvalidArgumentError, OverloadedError
 from mlserve.records import HealthState
 from mlserve.serving import PreviousVersion, StaticAnswer, _pool
 from mlserve.serving._guards import _release
@@ -51,7 +53,7 @@ class AwaitingModel:
 
 def waiting_turns(server: Tallied) -> int:
     """Requests that wait for their turn, which a server does not tell apart from others in flight."""
-    return server._parts.guarded.guards._waiting  # type: ignore[no-any-return]  # of a server
+    return sum(not request.is_left for request in server._parts.guarded.guards._waiting)
 
 
 async def eventually(condition: Callable[[], bool]) -> None:
@@ -282,6 +284,51 @@ def test_a_turn_that_comes_too_late_is_not_taken(is_async: bool, host: Host) -> 
     model.gate.open()
     assert (late.error.kind, first.result().value) == (ErrorKind.DeadlineExceeded, 1)
     assert (server.predict(2).value, model.seen) == (3, [0, 2])
+
+
+@pytest.mark.parametrize("is_coroutine", [False, True])
+def test_who_left_takes_neither_a_place_nor_a_turn(is_coroutine: bool, host: Host) -> None:
+    """A caller who was cancelled while it waited for its turn makes room for another, and never reaches the model."""
+
+    async def ask() -> list[Any]:
+        model: Any = AwaitingModel() if is_coroutine else Waiting()
+        server = host(model, concurrency=1, limits=Limits(max_queued=2))
+        first = asyncio.ensure_future(server.apredict(0))
+        await eventually(lambda: model.seen == [0])
+        left = [asyncio.ensure_future(server.apredict(number)) for number in (1, 2)]
+        await eventually(lambda: waiting_turns(server) == 2)
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+        second = asyncio.ensure_future(server.apredict(3))
+        await eventually(lambda: waiting_turns(server) == 1)
+        model.gate.set() if is_coroutine else model.gate.open()
+        return [[(await task).value for task in (first, second)], model.seen]
+
+    assert asyncio.run(ask()) == [[1, 4], [0, 3]]
+
+
+def test_a_call_that_waits_for_a_thread_goes_with_its_caller() -> None:
+    """A call that is cancelled while it waits for a thread leaves its place, and what it was to be told with it."""
+
+    class Input:
+        pass
+
+    pool, gate = _pool.WorkerPool(1, max_threads=1), Gate()
+    stuck = pool.submit(gate.pass_through)
+    gate.wait_until_reached()
+    input = Input()
+    alive = weakref.ref(input)
+    waiting = pool.submit(partial(str, input))
+    with pytest.raises(OverloadedError):
+        pool.submit(int)
+    del input
+    assert (waiting.cancel(), waiting.cancel(), alive()) == (True, True, None)
+    another = pool.submit(int)
+    gate.open()
+    assert (another.result(PATIENCE), stuck.result(PATIENCE), waiting.cancelled(), stuck.cancel()) == (
+        0, None, True, False
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("is_async", [False, True])
