@@ -27,7 +27,8 @@ class ServerStatistics:
         fallback_errors: Fallbacks that could not answer either.
         router_errors: Requests whose router raised or chose what is no version; the latest version answered.
         breakers: State of each loaded version's circuit breaker, where there are breakers.
-        leases: Calls holding a model, by version id.
+        leases: Calls holding a model, by version id; also those that go on though their callers were told they are
+            late, so that a model that hangs shows.
         hits: Requests that found their model in memory: those accepted, without those shed and the misses.
         misses: Times that a model was waited for; a ``predict_many`` waits once.
         loads: Models loaded.

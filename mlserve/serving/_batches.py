@@ -137,7 +137,7 @@ class Batches:
                 if not (may_go_on and lane.goes_on(all_told.keys(), (self._monotonic() - begun) * 1000.0)):
                     break
         finally:
-            holds.pop()
+            holds.remove(self)
             lane.permit.release()
             if loaded.evicting:
                 self._sweep()

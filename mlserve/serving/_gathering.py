@@ -39,7 +39,8 @@ class Home:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._lock = threading.Lock()
-        self._is_left = False
+        self.is_left = False
+        """Whether the caller was cancelled."""
         self._under_way: concurrent.futures.Future[Any] | None = None
 
     def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
@@ -51,7 +52,7 @@ class Home:
         import asyncio
 
         with self._lock:
-            if self._is_left:
+            if self.is_left:
                 coroutine.close()
                 raise asyncio.CancelledError
             try:
@@ -70,7 +71,7 @@ class Home:
     def leave(self) -> None:
         """The caller was cancelled: so is what runs for it, and what would."""
         with self._lock:
-            self._is_left = True
+            self.is_left = True
             if self._under_way is not None:
                 self._under_way.cancel()
 
@@ -99,7 +100,7 @@ class Gathering:
         try:
             return self._outcomes(loaded, whole, inputs)
         finally:
-            holds.pop()
+            holds.remove(whole)
 
     def _outcomes(self, loaded: LoadedVersion, whole: Request, inputs: Sequence[Any]) -> list[Any]:
         adapter, count = loaded.adapter, len(inputs)

@@ -227,6 +227,9 @@ class GuardedPath:
         """What a fallback answers, and the version that did; nothing is counted or recorded yet."""
         if not isinstance(fallback, CallableFallback):
             return self._answer_of_previous(request, error)
+        if request.home is not None and is_async_function(fallback.function):
+            call = self.guards.finding.awaited_in_time(request, fallback.function, request.input)
+            return None, request.home.run(call)
         value = fallback.function(request.input)
         if inspect.isawaitable(value):
             if inspect.iscoroutine(value):

@@ -211,7 +211,7 @@ class Guards:
                 self.leave(loaded, permit, begun, error)
                 error = None
         finally:
-            holds.pop()
+            holds.remove(request)
             self.sweep_if_evicting(loaded)
 
     def check(self, loaded: LoadedVersion, request: Request, check: Callable[[], T]) -> T:
@@ -240,21 +240,26 @@ class Guards:
             call: How it is called; None as its adapter says.
         """
         holds = loaded.holds
-        holds.append(self)
+        holds.append(request)
         gate: threading.Semaphore | None = loaded.gate
         try:
             if gate is None:
-                return self._caller.call_checked(loaded, input) if call is None else call(input)
+                return self._answered(loaded, input, request) if call is None else call(input)
             self._wait_for(gate, request)
             try:
                 if request.is_left:
                     raise CancelledError  # the model is not called for nobody
-                return self._caller.call_checked(loaded, input) if call is None else call(input)
+                return self._answered(loaded, input, request) if call is None else call(input)
             finally:
                 self._hand_on(loaded, gate)
         finally:
-            holds.pop()
+            holds.remove(request)
             self.sweep_if_evicting(loaded)
+
+    def _answered(self, loaded: LoadedVersion, input: Any, request: Request) -> Any:
+        if loaded.is_async:  # its coroutine ends in time, and keeps no thread
+            return self._caller.loop.run(self.finding.awaited_in_time(request, loaded.call, input))
+        return self._caller.call_checked(loaded, input)
 
     def try_out(self, loaded: LoadedVersion, input: Any) -> Any:
         """Check an input and answer it, in its turn, for nobody's request: whatever is queued, it is not refused."""
@@ -323,7 +328,7 @@ class Guards:
                 self.leave(loaded, permit, begun, error)
                 error = None
         finally:
-            holds.pop()
+            holds.remove(request)
             self.sweep_if_evicting(loaded)
 
     async def _acalled(self, loaded: LoadedVersion, request: Request) -> Any:

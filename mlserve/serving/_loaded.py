@@ -60,7 +60,7 @@ class LoadedVersion:
         self.size_bytes = 0
         """What its model takes in memory, where that is counted."""
         self.holds: list[Any] = []
-        """What else uses the model: calls whose callers need not wait for them any more."""
+        """What else uses the model, requests twice while they call it: a call goes on though its caller was told."""
         self.lane: Any = None
         """Its queue, where requests are batched."""
         self.gate: Any = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import CancelledError
 from typing import Any, final
 
 import numpy as np
@@ -69,15 +70,17 @@ class ManyPath:
         deadline = self._guards.deadline(started, timeout_ms)
         requests = [Request(item, self._results.new_id(), started) for item in items]
         whole = Request(inputs, requests[0].prediction_id, started)
-        whole.count, whole.home = len(items), home
+        whole.count = len(items)
         for request in (whole, *requests):
-            request.version, request.key, request.deadline = version, key, deadline
+            request.version, request.key, request.deadline, request.home = version, key, deadline, home
         try:
             self._guards.admit(whole)
         except Exception as error:
             return self._refused(requests, error)
         try:
             outcomes = self._outcomes(whole, requests)
+            if home is not None and home.is_left:
+                raise CancelledError
             return self._told(requests, outcomes)
         except BaseException:
             for _ in requests:
@@ -153,7 +156,7 @@ class ManyPath:
                 for row, answer in zip(good, answers, strict=True):
                     outcomes[row] = answer
         finally:
-            holds.pop()
+            holds.remove(whole)
             self._guards.sweep_if_evicting(loaded)
         return outcomes
 

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from mlserve.records import ServerStatistics
 from mlserve.records._values import FrozenMapping
 from mlserve.serving._assembly import Parts
+from mlserve.serving._loaded import LoadedVersion
+from mlserve.serving._requests import Request
+
+
+def _holding(version: LoadedVersion, under_way: Sequence[Request]) -> int:
+    """Requests that use a version, those among them whose callers were told that they are late."""
+    held = [hold for hold in list(version.holds) if isinstance(hold, Request)]
+    requests = {id(one): one.count for one in [*held, *under_way] if one.loaded is version}
+    # Of those in a batch that goes on without them none is left: the batch counts as one.
+    return max(sum(requests.values()), bool(version.holds))
 
 
 def counted(parts: Parts) -> ServerStatistics:
@@ -14,10 +25,7 @@ def counted(parts: Parts) -> ServerStatistics:
     cache, results, guards, batcher = parts.cache, parts.results, parts.guarded.guards, parts.batcher
     loaded = cache.loaded
     under_way = list(guards.under_way.values())
-    leases = {
-        version.id: len(version.leases) + sum(one.count for one in under_way if one.loaded is version)
-        for version in loaded
-    }
+    leases = {version.id: len(version.leases) + _holding(version, under_way) for version in loaded}
     in_flight = (
         sum(len(version.leases) for version in loaded) + len(parts.arriving) + sum(one.count for one in under_way)
     )

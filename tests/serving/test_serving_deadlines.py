@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from serving_doubles import (
     PATIENCE,
+    Batched,
     ChoosingRouter,
     FullRepository,
     Gate,
@@ -19,6 +20,7 @@ from serving_doubles import (
     Tallied,
     ThreeMethodRepository,
     background_ended,
+    held,
     is_garbage,
     nothing_logged,
     too_late,
@@ -191,8 +193,9 @@ def test_what_is_late_after_its_check_does_not_reach_the_model(is_async: bool, h
     assert (result.error.kind, model.seen) == (ErrorKind.DeadlineExceeded, [])
 
 
-def test_a_coroutine_that_is_too_late_is_cancelled(host: Host) -> None:
-    """A coroutine model is told, by cancellation, that nobody waits for it any more."""
+@both
+def test_a_coroutine_that_is_too_late_is_cancelled(is_async: bool, host: Host) -> None:
+    """A coroutine model is told, by cancellation, that nobody waits for it any more, and keeps no thread."""
     seen: list[str] = []
 
     async def model(input: Any) -> Any:
@@ -204,8 +207,27 @@ def test_a_coroutine_that_is_too_late_is_cancelled(host: Host) -> None:
             raise
 
     server = host(model)
-    result = too_late(lambda timeout_ms: asyncio.run(server.apredict(0, timeout_ms=timeout_ms)), lambda _: bool(seen))
+    result = too_late(lambda timeout_ms: ask(server, is_async, 0, timeout_ms=timeout_ms), lambda _: bool(seen))
+    until(lambda: not held(server))
     assert (result.error.kind, seen) == (ErrorKind.DeadlineExceeded, ["called", "cancelled"])
+
+
+@pytest.mark.parametrize("batching", [None, Batching()], ids=["alone", "batched"])
+@both
+def test_a_call_that_goes_on_shows(is_async: bool, batching: Any, host: Host) -> None:
+    """The calls of a model that hangs are counted as leases though their callers were told, until they end."""
+    model = Batched(gate=Gate())
+    server = host(model, batching=batching)
+    for number in range(1, 3):
+        too_late(
+            lambda timeout_ms: ask(server, is_async, 0, timeout_ms=timeout_ms),
+            lambda _, number=number: len(model.batches) >= (1 if batching else number),
+        )
+    found = server.statistics()
+    assert model.gate is not None
+    model.gate.open()
+    assert (found.in_flight, dict(found.leases)) == (0, {"1": 1 if batching else len(model.batches)})
+    until(lambda: dict(server.statistics().leases) == {"1": 0})
 
 
 def test_a_coroutine_in_time_is_an_answer(host: Host) -> None:

@@ -345,6 +345,45 @@ def test_a_coroutine_fallback_has_its_time(answer: str, host: Host) -> None:
     )
 
 
+@pytest.mark.parametrize("is_late", [False, True])
+def test_a_coroutine_fallback_helps_many(is_late: bool, host: Host) -> None:
+    """A fallback that is a coroutine function is awaited for ``apredict_many`` as it is for ``apredict``, on its
+    caller's loop and within its time.
+    """
+    loops: list[Any] = []
+
+    async def fallback(input: Any) -> Any:
+        loops.append(asyncio.get_running_loop())
+        if is_late:
+            await asyncio.sleep(PATIENCE)
+        return input + 1
+
+    server = host(failing, fallbacks=[CallableFallback(fallback), StaticAnswer("static")])
+
+    async def ask_many(timeout_ms: float) -> list[Any]:
+        results = await server.apredict_many([1, 2], timeout_ms=timeout_ms if is_late else FOREVER_MS)
+        assert {*loops} <= {asyncio.get_running_loop()}
+        return [result.value for result in results]
+
+    answers = too_late(lambda timeout_ms: asyncio.run(ask_many(timeout_ms)), lambda _: bool(loops) or not is_late)
+    assert answers == (["static", "static"] if is_late else [2, 3])
+
+
+def test_who_leaves_while_many_are_answered_is_cancelled(tallied: Host) -> None:
+    """Inputs of an ``apredict_many`` whose caller went away count as cancelled, and the monitor hears of none."""
+    hanging, monitor = Hanging(), EightMethodMonitor()
+    repository = InMemoryModelRepository()
+    repository.register(hanging)
+    server = tallied(repository, monitor)
+    hanging.is_hanging = True
+    asyncio.run(left_while_recorded(hanging, server.server.apredict_many([1, 2])))
+    hanging.gate.open()
+    until(lambda: server.statistics().in_flight == 0)
+    server.forget(2)
+    found = server.statistics()
+    assert (found.accepted, found.cancelled, found.answered, monitor.predictions) == (2, 2, 0, [])
+
+
 # ------------------------------------------------------------------------------------------------------- event loops
 
 
