@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from mlserve._rendering import described
 from mlserve.errors import InvalidInputError
-from mlserve.schemas._coercions import EXACT_INTEGER
+from mlserve.schemas._coercions import EXACT_INTEGER, is_missing
 from mlserve.schemas._limits import SHORT_ROW, Limits, range_text
 from mlserve.schemas._named import labelled, misnamed
 from mlserve.schemas._results import FAULTS_NAMED, Enforcement, Fault, listed, refusal, shown
@@ -69,7 +69,9 @@ class ArrayCheck:
         if array.shape != schema.shape:
             raise self._misshapen(array)
         dtype = np.dtype(schema.dtype)
-        if not np.can_cast(array.dtype, dtype, "same_kind"):
+        # Python's integers have no width, and no sign to lose.
+        is_plain = dtype.kind == "u" and array.dtype.kind == "i" and not hasattr(input, "dtype")
+        if not is_plain and not np.can_cast(array.dtype, dtype, "same_kind"):
             hint = "Cast the input, or infer the schema from data of this dtype."
             raise _invalid(f"the input has dtype {array.dtype.name}", dtype.name, hint)
         with np.errstate(over="ignore", invalid="ignore"):
@@ -87,9 +89,12 @@ class ArrayCheck:
     def _in_order(self, input: Any) -> Any:
         """The values of an input with names in the order of the schema; any other input as it is."""
         names = self.schema.names
-        if names is None or isinstance(input, (list, tuple)):
+        if isinstance(input, (list, tuple)):
             return input
         try:
+            if names is None:
+                is_row = hasattr(input, "columns") and len(input) == 1 and len(self.schema.shape) == 1
+                return input.to_numpy()[0].tolist() if is_row else input
             record = labelled(input)
             if record is None:
                 return input
@@ -106,7 +111,7 @@ class ArrayCheck:
     def _numbers(self, input: Any) -> npt.NDArray[Any]:
         array = numeric_array(input)
         if array is None and self.schema.allow_missing and isinstance(input, (list, tuple)):
-            array = numeric_array([np.nan if item is None else item for item in input])
+            array = numeric_array([np.nan if is_missing(item) else item for item in input])
         if array is None:
             raise self._not_numeric(input)
         return array

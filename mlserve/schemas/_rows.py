@@ -20,10 +20,18 @@ def numeric_array(value: Any) -> npt.NDArray[Any] | None:
     if isinstance(value, (str, bytes, Mapping)):
         return None
     try:
-        array = np.asarray(value)
+        # Of a masked array what lies behind the mask is no value.
+        masked = isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value)
+        array = _unmasked(value) if masked else np.asarray(value)
     except Exception:  # whatever an array-like's __array__ raises means that it is no array
         return None
     return array if array.dtype.kind in NUMERIC_KINDS else None
+
+
+def _unmasked(array: np.ma.MaskedArray[Any, Any]) -> npt.NDArray[Any]:
+    """An array with NaN in place of what is masked."""
+    floats: npt.NDArray[Any] = np.ma.filled(array if array.dtype.kind == "f" else array.astype(np.float64), np.nan)
+    return floats
 
 
 def feature_row(input: Any) -> npt.NDArray[np.float64] | None:

@@ -25,6 +25,7 @@ from mlserve.serving._tables import (
     many_by_both,
     many_by_clear_argmax,
     many_by_predict,
+    refuse_unordered,
 )
 
 ARGMAX_IS_PREDICT = frozenset(
@@ -329,6 +330,8 @@ def _without_features(missing: list[str]) -> InvalidInputError:
 
 
 def _only(answers: Any) -> Any:
+    if type(answers) is not np.ndarray:
+        refuse_unordered(answers)
     try:
         count = len(answers)
     except TypeError:

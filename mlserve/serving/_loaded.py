@@ -30,7 +30,7 @@ class LoadedVersion:
     __slots__ = (
         "adapter", "average_ms", "breaker", "call", "check", "check_pace", "check_table", "concurrency", "evicting",
         "example", "gate", "has_confidence", "holds", "id", "is_async", "is_proven", "lane", "leases", "pool",
-        "size_bytes", "typical_ms", "validated", "version",
+        "size_bytes", "takes_positions", "typical_ms", "validated", "version",
     )  # fmt: skip
 
     def __init__(
@@ -47,6 +47,8 @@ class LoadedVersion:
         """How long a user's own validator takes, where it is one that checks; None where nobody need wait for it."""
         self.check_table: Callable[[Sequence[Any]], Any] | None = None
         """From many inputs to the table that the model is given; answers None where ``check`` must look at each."""
+        self.takes_positions = False
+        """Whether neither its model nor its check knows names: rows of frames go by position."""
         self.validated = validated
         self.example = example
         self.leases: list[str] = []

@@ -16,7 +16,7 @@ from mlserve.serving._health import synthetic_example
 from mlserve.serving._loaded import LoadedVersion
 from mlserve.serving._pace import Pace
 from mlserve.serving._recording import Recorder
-from mlserve.serving._validation import Check, check_by, check_of_version, is_schema, table_check_of
+from mlserve.serving._validation import Check, check_by, check_of_version, is_schema, table_check_of, takes_positions
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -77,6 +77,7 @@ class Loader:
         )
         loaded.check_pace = self.check_pace
         loaded.check_table = table_check_of(self.validator, schema, adapter)
+        loaded.takes_positions = takes_positions(self.validator, schema, adapter)
         loaded.limit(self.concurrency)
         if self.size_of is not None:
             loaded.size_bytes = self.size_of(model)

@@ -145,6 +145,9 @@ class ManyPath:
         try:
             for request in requests:
                 request.loaded, request.arm = loaded, whole.arm
+            if loaded.takes_positions and is_frame(whole.input):
+                for request, row in zip(requests, np.asarray(whole.input), strict=True):
+                    request.input = row
             try:
                 faults = self._guards.check(loaded, whole, lambda: _checked_each(loaded, requests))
             except Exception as error:  # the validator, or a thread for it, is too late

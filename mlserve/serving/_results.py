@@ -219,6 +219,9 @@ class Results:
         error = translated(exception, version_id)
         if error.kind.is_caller_fault or error.kind in EXPECTED:
             _log.info("prediction %s failed: %s", prediction_id, error.message)
+        elif error.kind is ErrorKind.DeadlineExceeded:
+            # Where in our own code it was noticed tells nothing, and many may be late at once.
+            _log.warning("prediction %s failed: %s", prediction_id, error.message)
         else:
             _log.error("prediction %s failed: %s", prediction_id, error.message, exc_info=exception)
         error.forget_traceback()

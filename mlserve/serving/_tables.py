@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence, Set
 from typing import Any, final
 
 import attrs
@@ -148,6 +148,7 @@ def answers_of_each(answers: Any, count: int) -> list[Any]:
     Raises:
         PredictionExceptionError: There are more or fewer.
     """
+    refuse_unordered(answers)
     try:
         found = len(answers)
     except TypeError:
@@ -170,6 +171,19 @@ def answers_of_each(answers: Any, count: int) -> list[Any]:
             f"{len(listed)} items; expected one for each."
         )
     return listed
+
+
+def refuse_unordered(answers: Any) -> None:
+    """See that answers may be one for each input, in order: of a mapping, a set or a text the items are something else.
+
+    Raises:
+        PredictionExceptionError: They are not.
+    """
+    if isinstance(answers, (Mapping, Set, str, bytes)):
+        raise PredictionExceptionError(
+            f"the model answered with a {type(answers).__name__}; expected one item for each input, in their order.",
+            hint="Wrap a model that answers one input at a time in SingleRow(model).",
+        )
 
 
 def _probabilities(answers: Any, count: int) -> np.ndarray[Any, Any]:

@@ -96,6 +96,18 @@ def table_check_of(validator: Any, schema: Schema | None, adapter: Adapter) -> T
     return None
 
 
+def takes_positions(validator: Any, schema: Schema | None, adapter: Adapter) -> bool:
+    """Whether the rows of a frame lose their names, as neither model nor check knows any; see ``table_check_of``."""
+    if not adapter.takes_rows or adapter.takes_frames:
+        return False
+    by = schema if validator is None else validator
+    if by is None:
+        return True
+    from mlserve.schemas import ArraySchema
+
+    return isinstance(by, ArraySchema) and by.names is None
+
+
 def is_schema(validator: Any) -> bool:
     """Whether a validator is one of mlserve's schemas, for which nobody need wait."""
     from mlserve.schemas import ArraySchema, RecordSchema  # only who gives a validator pays for it

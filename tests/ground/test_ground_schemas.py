@@ -211,6 +211,33 @@ def test_a_numbered_series_is_read_by_position():
     assert SCHEMA.validate(pd.Series([1.0, 2.0], index=[5, 6])).value.tolist() == [1.0, 2.0]
 
 
+@pytest.mark.parametrize(
+    "frame", [pd.DataFrame({"b": [1], "a": [2.5]}), pl.DataFrame({"b": [1.0], "a": [2.5]})], ids=type
+)
+def test_without_names_a_frame_of_one_row_is_read_by_position(frame):
+    """What has no names to ask for takes the values of a frame in the order of its columns."""
+    assert ArraySchema.infer([[0.0, 0.0]]).validate(frame).value.tolist() == [1.0, 2.5]
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.int64])
+def test_what_is_masked_is_missing(dtype):
+    """What lies behind a mask is no value: it is refused, or NaN where values may be missing, as masked data teach."""
+    input = np.ma.masked_array(np.array([1, 999], dtype), [0, 1])
+    assert "feature 1 is nan" in ArraySchema.infer(np.ones((2, 2))).validate(input).message
+    schema = ArraySchema.infer(np.ma.masked_array(np.ones((2, 2)), [[0, 1], [0, 0]]))
+    np.testing.assert_array_equal(schema.validate(input).value, [1.0, NAN])
+    assert schema.validate(np.ma.masked_array([1.0, 2.0])).value.tolist() == [1.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    "input", [[1, pd.NA], {"b": pd.NaT, "a": 1}, pd.DataFrame({"a": [1.0], "b": pd.array([None], "Float64")})], ids=type
+)
+def test_what_pandas_calls_missing_is(input):
+    """``pandas.NA`` and NaT are missing values as None is."""
+    schema = ArraySchema(shape=(2,), names=("a", "b"), allow_missing=True)
+    np.testing.assert_array_equal(schema.validate(input).value, [1.0, NAN])
+
+
 def test_without_names_a_mapping_is_no_row():
     """A schema without names cannot tell the order of a mapping."""
     assert "the input is dict" in ArraySchema(shape=(2,)).validate({"length": 1.0, "width": 2.0}).message
@@ -328,6 +355,11 @@ def test_text_in_a_list_is_refused_whatever_the_shape(shape, input):
         ("int8", np.array([1, 2], np.int64), True),
         ("int8", np.array([1, 300], np.int64), False),
         ("uint8", np.array([-1, 2]), False),
+        ("uint8", np.array([1, 2]), False),
+        ("uint8", [1, 255], True),
+        ("uint8", [1, 256], False),
+        ("uint8", (-1, 2), False),
+        ("uint64", [0, 2**63 - 1], True),
         ("int64", np.array([2**63, 1], np.uint64), False),
         ("bool", [True, False], True),
         ("bool", [1, 0], False),
@@ -338,7 +370,9 @@ def test_text_in_a_list_is_refused_whatever_the_shape(shape, input):
     ],
 )
 def test_dtypes_are_cast_by_kind(dtype, input, is_valid):
-    """Integers are cast to floats and wider to narrower where the values fit, never floats to integers."""
+    """Integers are cast to floats and wider to narrower where the values fit, never floats to integers; Python's own
+    have no width.
+    """
     assert ArraySchema(shape=(2,), dtype=dtype).validate(input).is_valid is is_valid
 
 

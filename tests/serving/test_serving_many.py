@@ -85,6 +85,30 @@ def test_frames_are_answered_row_by_row(frame: Any, columns: str, host: Host) ->
     assert [type(table) for table in model.tables] == [pd.DataFrame]
 
 
+class SumOfRows:
+    """A model of rows that is nothing of scikit-learn's."""
+
+    is_pure = True
+
+    def predict(self, X: Any) -> Any:
+        return np.asarray(X, float).sum(axis=1)
+
+
+@pytest.mark.parametrize(
+    "known", [{}, {"example": X[0]}, {"schema": ArraySchema.infer(X)}], ids=lambda known: str([*known])
+)
+@pytest.mark.parametrize("model", [SumOfRows(), LinearRegression().fit(X, X.sum(axis=1))], ids=type)
+@pytest.mark.parametrize(
+    "frame", [pd.DataFrame(X, columns=list("abc")), pl.DataFrame(X, schema=list("abc"))], ids=["pandas", "polars"]
+)
+def test_a_frame_goes_by_position_where_nothing_knows_names(
+    frame: Any, model: Any, known: dict[str, Any], host: Host
+) -> None:
+    """Neither a model fitted on an array nor a schema without names asks what a column is called."""
+    results = host(model, task="regression", **known).predict_many(frame)
+    assert [result.success and result.value for result in results] == pytest.approx([3.0, 12.0, 21.0, 30.0])
+
+
 def test_records_are_answered_by_a_model_fitted_on_a_frame(host: Host) -> None:
     """Mappings with the features by name make a frame; one without a feature fails alone."""
     model = Columns()

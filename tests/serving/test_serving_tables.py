@@ -213,6 +213,19 @@ def test_answers_are_counted(answers: Any) -> None:
         answers_of_each(answers, 2)
 
 
+@pytest.mark.parametrize(
+    "answers", [{"a": 1, "b": 2}, {1, 2}, frozenset("ab"), "ab", b"ab"], ids=["dict", "set", "frozen", "text", "bytes"]
+)
+def test_answers_have_an_order(answers: Any) -> None:
+    """A mapping, a set or a text of as many items as there are inputs, or of one, is no answer to each."""
+    with pytest.raises(PredictionExceptionError, match=f"answered with a {type(answers).__name__}"):
+        answers_of_each(answers, 2)
+    model = Seeing()
+    model.predict = lambda X: type(answers)(list(answers)[:1]) if isinstance(answers, (set, frozenset)) else "a"  # type: ignore[method-assign]  # what it answers is what is tested
+    with pytest.raises(PredictionExceptionError, match="answered with a"):
+        adapt(model, None, None).call([1.0])
+
+
 def test_answers_come_in_many_forms() -> None:
     """Lists, arrays, series and frames are taken apart; a row of an array does not keep the others."""
     table = np.arange(4.0).reshape(2, 2)
