@@ -76,6 +76,7 @@ class Field:
         minimum: Smallest number or earliest time, or None. ``RecordSchema.ranges`` says what it is good for.
         maximum: Largest number or latest time, or None.
         categories: The texts, or the whole numbers, of a categorical field; None for any other.
+        ordered: Whether the categories are, from the first to the last, as those of a pandas column may be.
         dtype: The dtype of its column in a pandas frame, as pandas names it; None for what pandas chooses. Learned from
             a frame, so that ``RecordSchema.to_frame`` gives a model such columns as it was trained on.
         sample: A text for ``RecordSchema.example``, since one made up may be none that the model was trained on; only
@@ -100,6 +101,7 @@ class Field:
     categories: tuple[str, ...] | tuple[int, ...] | None = attrs.field(
         default=None, kw_only=True, converter=_categories
     )
+    ordered: bool = attrs.field(default=False, kw_only=True)
     dtype: str | None = attrs.field(default=None, kw_only=True)
     sample: str | None = attrs.field(default=None, kw_only=True)
 
@@ -112,6 +114,7 @@ class Field:
             ("allow_infinite", FieldKind.FLOAT),
             ("has_offset", FieldKind.DATETIME),
             ("sample", FieldKind.TEXT),
+            ("ordered", FieldKind.CATEGORICAL),
         ):
             if getattr(self, parameter) and self.kind is not kind:
                 raise InvalidArgumentError(parameter, getattr(self, parameter), f"left out: {self.name} is no {kind}")

@@ -14,6 +14,9 @@ from mlserve.schemas._fields import Field
 _CATEGORY = "category"
 _NAN = float("nan")
 
+_WITH_ROOM = frozenset({"boolean", "string", "str"})
+"""Dtypes of pandas' own for what is None where it is missing: numpy's have no room for it."""
+
 _PLAIN: Mapping[FieldKind, tuple[type, str]] = {
     FieldKind.BOOLEAN: (bool, "bool"),
     FieldKind.INTEGER: (int, "int64"),
@@ -39,7 +42,7 @@ def frame_of(fields: Sequence[Field], records: Sequence[Mapping[str, Any]]) -> A
 def _column(pandas: Any, field: Field, values: list[Any]) -> Any:
     if field.dtype == _CATEGORY:
         known = [value if value in field.categories else None for value in values] if field.categories else values
-        return pandas.Series(pandas.Categorical(known, categories=field.categories))
+        return pandas.Series(pandas.Categorical(known, categories=field.categories, ordered=field.ordered))
     kind, dtype = _PLAIN.get(field.kind, (None, None))
     if kind is not None and field.dtype in (None, dtype) and set(map(type, values)) <= {kind}:
         # A series costs thirty times as much, and requests come one by one.
@@ -50,6 +53,8 @@ def _column(pandas: Any, field: Field, values: list[Any]) -> Any:
     if field.kind is FieldKind.DATETIME:
         values = [pandas.NaT if value is None else value for value in values]
     elif None in values:
+        if field.dtype in _WITH_ROOM:
+            return pandas.Series(values, dtype=field.dtype)
         # Left to itself, pandas makes a column of floats of a missing text, and False of a missing boolean.
         marker = None if field.dtype is None else _NAN
         return pandas.Series([marker if value is None else value for value in values], dtype=object)

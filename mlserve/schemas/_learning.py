@@ -52,6 +52,7 @@ class Column:
         values: Those that are there, in order, as Python or numpy objects; missing ones among them.
         is_absent: Whether a record lacks the field.
         dtype: Of a pandas frame's column, else None.
+        is_ordered: Whether the categories are.
         categories: Those that the column declares.
     """
 
@@ -59,6 +60,7 @@ class Column:
     values: list[Any]
     is_absent: bool = False
     dtype: str | None = None
+    is_ordered: bool = False
     categories: Sequence[Any] = ()
 
 
@@ -85,8 +87,10 @@ def _of_frame(name: str, column: Any) -> Column:
         enum = getattr(column.dtype, "categories", None)
         return Column(name, column.to_list(), categories=enum.to_list() if enum is not None else ())
     dtype = str(column.dtype)
-    declared = column.cat.categories.tolist() if dtype == _CATEGORY else ()
-    return Column(name, column.tolist(), dtype=dtype, categories=declared)
+    if dtype != _CATEGORY:
+        return Column(name, column.tolist(), dtype=dtype)
+    categories = column.cat.categories.tolist()
+    return Column(name, column.tolist(), dtype=dtype, categories=categories, is_ordered=bool(column.cat.ordered))
 
 
 def _listed(column: np.ndarray[Any, Any]) -> list[Any]:
@@ -142,6 +146,7 @@ def learned(column: Column, kind: FieldKind | str | None) -> Field:
     }
     if is_categorical:
         categories = declared or sorted(set(_seen_categories(column.name, present)))
+        shared["ordered"] = column.is_ordered and bool(declared)
         return Field(column.name, FieldKind.CATEGORICAL, categories=categories, **shared)
     field = Field(column.name, _kind_of(column.name, present) if kind is None else kind, **shared)
     if kind is None and field.kind is FieldKind.TEXT and _comes_back(present):

@@ -160,7 +160,9 @@ class RecordSchema:
 
         Returns:
             A frame with a column for each field, in order, of the dtype that the data had, and a row for each record. A
-            category that is not known is missing in a column of pandas categories.
+            category that is not known is missing in a column of pandas categories. Of categories that are neither texts
+            nor whole numbers the values come back, as a plain column; a missing value of a dtype of numpy's that has no
+            room for one makes a column of objects.
 
         Raises:
             MissingExtraError: pandas is not installed.

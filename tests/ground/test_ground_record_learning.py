@@ -431,7 +431,11 @@ def frames() -> Iterator[pd.DataFrame]:
     yield pd.DataFrame({"x": pd.Series([True, None, False], dtype=object)})
     yield pd.DataFrame({"x": pd.Series(["a", "b", None], dtype=pd.CategoricalDtype(["b", "a"]))})
     yield pd.DataFrame({"x": pd.Series([2, 1, None], dtype=pd.CategoricalDtype([2, 1]))})
+    yield pd.DataFrame({"x": pd.Series(["a", "b", None], dtype=pd.CategoricalDtype(["b", "a"], ordered=True))})
     yield pd.DataFrame({"x": pd.array([1, None, 3], dtype="Int64")})
+    yield pd.DataFrame({"x": pd.array([1.5, None, 3], dtype="Float64")})
+    yield pd.DataFrame({"x": pd.array([True, None, False], dtype="boolean")})
+    yield pd.DataFrame({"x": pd.array(["a", None, "a"], dtype="string")})
     yield pd.DataFrame({"x": times.astype("datetime64[ns]")})
     yield pd.DataFrame({"x": times.dt.tz_localize("UTC")})
 
@@ -446,10 +450,15 @@ def test_records_are_the_frame_they_were_learned_from(frame):
 
 @pytest.mark.parametrize("frame", [*frames()], ids=lambda frame: str(frame.x.tolist()))
 def test_a_frame_of_one_row_is_like_the_whole(frame):
-    """Each record by itself becomes a frame that holds what its row holds: no text becomes a number, no number text."""
+    """Each record by itself becomes a frame that holds what its row holds: no text becomes a number, no number text;
+    and a dtype of pandas' own stays.
+    """
     schema = RecordSchema.infer(frame)
     for index, record in enumerate(frame.to_dict("records")):
-        row, expected = schema.to_frame([schema.checker()(record)]).x.iloc[0], frame.x.iloc[index]
+        column = schema.to_frame([schema.checker()(record)]).x
+        row, expected = column.iloc[0], frame.x.iloc[index]
+        if isinstance(frame.x.dtype, pd.api.extensions.ExtensionDtype):  # has room for whatever a row holds
+            assert column.dtype == frame.x.dtype
         if pd.isna(expected):
             assert (pd.isna(row), row is None) == (True, expected is None)
         else:
