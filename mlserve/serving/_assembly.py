@@ -177,5 +177,7 @@ def assembled(
     is_guarded = bool(chain or limits.max_in_flight is not None or limits.default_timeout_ms is not None) or any(
         part is not None for part in (router, breaker, batching, concurrency)
     )
-    examiner = HealthExaminer(versions, monitor, recorder, health, clock, synthetic_input, guards.try_out, batcher)
+    examiner = HealthExaminer(
+        versions, monitor, recorder, health, clock, synthetic_input, guards.try_out, threads.examining, batcher
+    )
     return Parts(recorder, caller, versions, results, batcher, guarded, express, is_guarded, many, examiner, [])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
 import numpy as np
@@ -22,6 +22,9 @@ from mlserve.serving._recording import Recorder
 
 if TYPE_CHECKING:
     from mlserve.serving._batching import Batcher
+    from mlserve.serving._pool import WorkerPool
+
+T = TypeVar("T")
 
 UNKNOWN_FEATURE = 0.5
 """What each feature of a synthetic input is when neither an example nor a schema tells."""
@@ -39,6 +42,7 @@ class HealthExaminer:
         clock: For the time of the check.
         synthetic_input: What to predict, or None for the version's own example.
         predict_once: Calls a loaded version with an input, unrecorded; raises what goes wrong.
+        pool: Where it is waited for what may hang.
         batcher: The server's batcher, or None.
     """
 
@@ -49,6 +53,7 @@ class HealthExaminer:
     clock: Clock
     synthetic_input: Any
     predict_once: Callable[[LoadedVersion, Any], object]
+    pool: WorkerPool
     batcher: Batcher | None = None
     _seen: Counter[str] = attrs.field(factory=Counter, init=False)
     """Errors of the monitor that an earlier check has told of."""
@@ -84,8 +89,8 @@ class HealthExaminer:
     def is_ready(self) -> bool:
         """Whether the version that answers has predicted once."""
         try:
-            loaded = self.cache.latest()
-        except ServingError:
+            loaded = self._in_time(self.cache.latest)
+        except (ServingError, TimeoutError):
             return False
         if not loaded.is_proven:
             check = self._check_prediction(loaded)
@@ -93,13 +98,39 @@ class HealthExaminer:
             loaded.is_proven = check.status is not CheckStatus.FAIL
         return loaded.is_proven
 
+    def _in_time(self, call: Callable[[], T]) -> T:
+        """Make a call, on another thread where it may not be waited for for ever.
+
+        Raises:
+            TimeoutError: It takes longer; it goes on.
+        """
+        limit = self.policy.timeout_ms
+        if limit is None:
+            return call()
+        future = self.pool.submit(call)
+        try:
+            return future.result(limit / 1000.0)
+        except TimeoutError:
+            if not future.cancel() and future.done():
+                return future.result()  # it ended at that very moment, or the error is its own
+            raise TimeoutError(f"it takes longer than {limit:g} ms, and goes on") from None
+        finally:
+            del future  # an exception's traceback would keep it, and it the exception
+
     def _check_versions(self, checks: list[HealthCheck]) -> LoadedVersion | None:
         try:
-            loaded = self.cache.refresh()
+            loaded = self._in_time(self.cache.refresh)
+        except TimeoutError as error:
+            current = self.cache.current
+            wrong = f"the repository was asked and its latest version loaded, but {error}"
+            if current is not None:
+                checks.append(HealthCheck("repository", CheckStatus.WARN, wrong))
+                checks.append(_check_model(current.loaded))
+                return current.loaded
+            checks += _without_model(wrong)
+            return None
         except ServingError as error:
-            checks.append(HealthCheck("repository", CheckStatus.FAIL, error.message))
-            checks.append(HealthCheck("model", CheckStatus.FAIL, "no version is loaded that could answer"))
-            checks.append(HealthCheck("prediction", CheckStatus.SKIPPED, "there is no model to try"))
+            checks += _without_model(error.message)
             return None
         trouble = self.cache.trouble
         if trouble is None:
@@ -107,7 +138,7 @@ class HealthExaminer:
         else:
             detail = f"version {loaded.id} goes on answering, because {trouble.message}"
             checks.append(HealthCheck("repository", CheckStatus.WARN, detail))
-        checks.append(HealthCheck("model", CheckStatus.PASS, f"version {loaded.id} is a {loaded.adapter.kind}"))
+        checks.append(_check_model(loaded))
         return loaded
 
     def _check_prediction(self, loaded: LoadedVersion) -> HealthCheck:
@@ -116,7 +147,7 @@ class HealthExaminer:
             detail = "no input to try: register the version with example=, or give the server synthetic_input="
             return HealthCheck("prediction", CheckStatus.SKIPPED, detail)
         try:
-            self.predict_once(loaded, input)
+            self._in_time(lambda: self.predict_once(loaded, input))
         except Exception as error:
             detail = f"version {loaded.id} failed on the synthetic input: {described(error)}"
             return HealthCheck("prediction", CheckStatus.FAIL, detail)
@@ -124,7 +155,7 @@ class HealthExaminer:
 
     def _check_monitor(self, checks: list[HealthCheck]) -> ModelMetrics | None:
         try:
-            metrics = self.monitor.get_recent_metrics(self.policy.window)
+            metrics = self._in_time(lambda: self.monitor.get_recent_metrics(self.policy.window))
         except Exception as error:
             self.recorder.failed(error)
             checks.append(HealthCheck("monitor", CheckStatus.WARN, f"the monitor cannot be read: {described(error)}"))
@@ -146,6 +177,18 @@ class HealthExaminer:
         if metrics.fault_rate < limit:
             return HealthCheck("error_rate", CheckStatus.PASS, found)
         return HealthCheck("error_rate", CheckStatus.FAIL, f"{found}; expected less than {limit:.0%}")
+
+
+def _check_model(loaded: LoadedVersion) -> HealthCheck:
+    return HealthCheck("model", CheckStatus.PASS, f"version {loaded.id} is a {loaded.adapter.kind}")
+
+
+def _without_model(wrong: str) -> list[HealthCheck]:
+    return [
+        HealthCheck("repository", CheckStatus.FAIL, wrong),
+        HealthCheck("model", CheckStatus.FAIL, "no version is loaded that could answer"),
+        HealthCheck("prediction", CheckStatus.SKIPPED, "there is no model to try"),
+    ]
 
 
 def _check_validation(loaded: LoadedVersion) -> HealthCheck:

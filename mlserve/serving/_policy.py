@@ -81,6 +81,12 @@ class CachePolicy:
             raise InvalidArgumentError("keep_active", self.keep_active, f"at most max_loaded, {self.max_loaded}")
 
 
+def positive_or_none(_instance: object, attribute: Any, value: Any) -> None:
+    """An attrs validator: a positive number, or None."""
+    if value is not None and (not isinstance(value, (int, float)) or not 0 < value < math.inf):
+        raise InvalidArgumentError(attribute.name, value, "a positive number, or None")
+
+
 @attrs.frozen(kw_only=True)
 class HealthPolicy:
     """When a server is healthy.
@@ -88,20 +94,17 @@ class HealthPolicy:
     Attributes:
         max_error_rate: The fault rate must stay below it, in [0, 1].
         window: Over how long it is taken; positive.
+        timeout_ms: How long a check waits each for the latest version and its load, for the model, and for the monitor;
+            None for as long as they take. What takes longer goes on, and the check says so.
     """
 
     max_error_rate: float = attrs.field(default=0.05, validator=share)
     window: timedelta = timedelta(minutes=5)
+    timeout_ms: float | None = attrs.field(default=30_000.0, validator=positive_or_none)
 
     def __attrs_post_init__(self) -> None:
         if not isinstance(self.window, timedelta) or self.window <= timedelta(0):
             raise InvalidArgumentError("window", self.window, "a positive timedelta")
-
-
-def positive_or_none(_instance: object, attribute: Any, value: Any) -> None:
-    """An attrs validator: a positive number, or None."""
-    if value is not None and (not isinstance(value, (int, float)) or not 0 < value < math.inf):
-        raise InvalidArgumentError(attribute.name, value, "a positive number, or None")
 
 
 @attrs.frozen(kw_only=True)

@@ -153,6 +153,7 @@ class ServerThreads:
         checking: For a validator that takes long.
         helping: For fallbacks.
         recording: For a monitor that takes long.
+        examining: For checks of health.
         settling: For those who wait for the monitor no longer than they may.
     """
 
@@ -168,6 +169,7 @@ class ServerThreads:
         self.helping = WorkerPool(max_queued)
         self.recording = WorkerPool(RECORDS_QUEUED)
         self.settling = WorkerPool(max_queued)
+        self.examining = WorkerPool(None)
         self._lock = threading.Lock()
 
     def renew(self) -> None:
@@ -175,7 +177,7 @@ class ServerThreads:
         self._lock = threading.Lock()
         for pool in (
             self.shared, self.naming, self.waiting, self.turns,
-            self.routing, self.checking, self.helping, self.recording, self.settling,
+            self.routing, self.checking, self.helping, self.recording, self.settling, self.examining,
         ):  # fmt: skip
             pool.renew()
 

@@ -18,6 +18,7 @@ from serving_doubles import (
     InThread,
     UnprintableError,
     all_at_once,
+    until,
 )
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -482,3 +483,112 @@ def test_the_breakers_of_all_versions_are_seen(build: Build, repository: InMemor
     server.predict(1)
     found = check(server.check_health(), "breaker")
     assert (found.status, "version 1 is OPEN" in found.detail) == (CheckStatus.WARN, True)
+
+
+# --------------------------------------------------------------------------------------------------- what takes long
+
+BRIEF = HealthPolicy(timeout_ms=20.0)
+
+
+class HangingRepository(FullRepository):
+    """Waits when it is asked for its latest version, once it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waits_at: Gate | None = None
+
+    def get_latest_version(self) -> Any:
+        if self.waits_at is not None:
+            self.waits_at.pass_through()
+        return super().get_latest_version()
+
+
+class HangingMonitor(EightMethodMonitor):
+    """Waits when it is read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = Gate()
+
+    def get_recent_metrics(self, window: timedelta) -> ModelMetrics:
+        self.gate.pass_through()
+        return super().get_recent_metrics(window)
+
+
+def told(health: HealthStatus, name: str) -> tuple[CheckStatus, bool]:
+    found = check(health, name)
+    return found.status, "longer than 20 ms" in found.detail
+
+
+@pytest.mark.parametrize("is_asking", [True, False], ids=["asked", "loading"])
+def test_a_latest_version_that_takes_long_is_a_warning(is_asking: bool, build: Build) -> None:
+    """While the repository hangs, or a new version loads, the check says so in time of a server that goes on."""
+    repository = HangingRepository()
+    repository.register(Answering("old"), example=0)
+    server = build(repository, health=BRIEF)
+    server.predict(0)
+    gate = Gate() if is_asking else repository.gate("2")
+    repository.waits_at = gate if is_asking else None
+    repository.register(Answering("new"), example=0)
+    health = server.check_health()
+    assert (health.current_version, told(health, "repository")) == ("1", (CheckStatus.WARN, True))
+    gate.open()
+    until(lambda: server.refresh().id == "2")
+
+
+def test_a_first_version_that_takes_long_is_unhealthy(build: Build) -> None:
+    """A server that has nothing to answer with yet is neither healthy nor ready while it loads, and says so in time."""
+    repository = FullRepository()
+    repository.register(Answering("old"), example=0)
+    gate = repository.gate("1")
+    server = build(repository, health=BRIEF)
+    health, is_ready = server.check_health(), server.is_ready()
+    gate.open()
+    assert (health.status, told(health, "repository"), is_ready) == (
+        HealthState.UNHEALTHY, (CheckStatus.FAIL, True), False
+    )  # fmt: skip
+    until(server.is_ready)
+
+
+def test_a_model_that_hangs_is_unhealthy(build: Build) -> None:
+    """A model that does not answer the synthetic input in time has failed, and is not ready."""
+    gate = Gate()
+
+    def model(input: Any) -> Any:
+        if input == 7:
+            gate.pass_through()
+        return input
+
+    repository = InMemoryModelRepository()
+    repository.register(model)
+    server = build(repository, health=BRIEF, synthetic_input=7)
+    server.predict(0)
+    health, is_ready = server.check_health(), server.is_ready()
+    gate.open()
+    assert (health.status, told(health, "prediction"), is_ready) == (
+        HealthState.UNHEALTHY, (CheckStatus.FAIL, True), False
+    )  # fmt: skip
+    until(lambda: server.check_health().is_healthy)
+
+
+def test_a_monitor_that_hangs_is_a_warning(build: Build) -> None:
+    """A monitor that cannot be read in time is one that cannot be read."""
+    monitor = HangingMonitor()
+    repository = InMemoryModelRepository()
+    repository.register(Answering(1), example=0)
+    health = build(repository, monitor, health=BRIEF).check_health()
+    monitor.gate.open()
+    assert told(health, "monitor") == (CheckStatus.WARN, True)
+
+
+@pytest.mark.parametrize("timeout_ms", [None, 1e6])
+def test_a_models_own_timeout_is_its_failure(timeout_ms: float | None, build: Build) -> None:
+    """A model that raises TimeoutError has failed, and took no longer than it may."""
+
+    def model(input: Any) -> Any:
+        raise TimeoutError("mine")
+
+    repository = InMemoryModelRepository()
+    repository.register(model)
+    server = build(repository, health=HealthPolicy(timeout_ms=timeout_ms), synthetic_input=7)
+    assert "TimeoutError: mine" in check(server.check_health(), "prediction").detail
