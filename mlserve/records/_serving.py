@@ -30,7 +30,8 @@ class ServingResult(Generic[TOut_co]):
         version: The version that answered or was asked; None when none could be resolved.
         processing_time_ms: From the call to the answer, validation included, recording not; milliseconds, >= 0.
         prediction_id: Unique over processes; names the prediction when its outcome arrives.
-        arm: The arm of the rollout that the request fell in, or None.
+        arm: The arm of the rollout that the request fell in, or None; None where another version answered as a
+            fallback, since that is no evidence for either.
         degraded: Which fallback answered and why, or None.
     """
 

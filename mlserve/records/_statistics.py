@@ -26,7 +26,7 @@ class ServerStatistics:
         batched: Requests answered by them.
         fallback_errors: Fallbacks that could not answer either.
         router_errors: Requests whose router raised or chose what is no version; the latest version answered.
-        breakers: State of each loaded version's circuit breaker, where there are breakers.
+        breakers: State of each loaded version's circuit breaker, where there are breakers, from its first request on.
         leases: Calls holding a model, by version id; also those that go on though their callers were told they are
             late, so that a model that hangs shows.
         hits: Requests that found their model in memory: those accepted, without those shed and the misses.

@@ -117,6 +117,11 @@ class VersionCache:
         return None if known is None else self._loaded.get(known.id)
 
     def refresh(self) -> LoadedVersion:
+        """The same as ``follow``, and ask what names mean when they are next used."""
+        self._names.forget()
+        return self.follow()
+
+    def follow(self) -> LoadedVersion:
         """Ask the repository now and wait for the latest version to be loaded, however long it takes."""
         return self._follow(wait_seconds=None)
 

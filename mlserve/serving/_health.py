@@ -119,7 +119,7 @@ class HealthExaminer:
 
     def _check_versions(self, checks: list[HealthCheck]) -> LoadedVersion | None:
         try:
-            loaded = self._in_time(self.cache.refresh)
+            loaded = self._in_time(self.cache.follow)
         except TimeoutError as error:
             current = self.cache.current
             wrong = f"the repository was asked and its latest version loaded, but {error}"

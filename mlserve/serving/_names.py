@@ -158,6 +158,11 @@ class VersionNames:
             self._refresh_later(names)
         return names.versions.get(name)
 
+    def forget(self) -> None:
+        """Have the next request ask again what a name means, and wait for it."""
+        names = self._names
+        self._names = _Names(-1, 0.0, before=names.before | names.versions)
+
     def _refresh_later(self, names: _Names) -> None:
         with self._lock:
             if self._is_refreshing or self._names is not names:

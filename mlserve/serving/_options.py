@@ -46,7 +46,7 @@ class Breaker:
         open_seconds: How long requests are refused the first time; it doubles each time a probe fails.
         max_open_seconds: The longest such time.
         half_open_probes: Requests let through to try whether the version has recovered; when all of them succeed, it
-            has.
+            has. A ``predict_many`` counts as one, here and towards ``min_calls``.
         probe_seconds: A probe that has not answered by then counts as failed.
     """
 

@@ -472,6 +472,17 @@ def test_a_name_is_looked_up_again_after_the_interval(build: Build) -> None:
     assert server.predict(0, "1").error.kind is ErrorKind.VersionNotFound
 
 
+def test_refresh_has_names_looked_up_again(build: Build) -> None:
+    """After ``refresh`` a version called by its name is what the repository says now."""
+    repository = ThreeMethodRepository()
+    server = serving(repository, build, clock=ManualClock())
+    repository.register(Answering("new"))
+    server.predict(0, "1")
+    repository.retire("1")
+    server.refresh()
+    assert server.predict(0, "1").error.kind is ErrorKind.VersionNotFound
+
+
 def test_names_are_looked_up_again_off_the_request_path(build: Build) -> None:
     """While a repository followed by time is asked again, once, names go on meaning what they did: also an alias."""
     repository, clock = SlowToTell(), ManualClock()
