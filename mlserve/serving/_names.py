@@ -133,7 +133,7 @@ class VersionNames:
             before = names.before | names.versions
             names = self._names = _Names(generation, self._monotonic() + self._interval, before=before)
         found = names.versions.get(name)
-        if found is None:
+        if found is None:  # pragma: no branch  # another thread may have been faster
             try:
                 found = self._found(name, self._active(f"version {name!r}"))
             except VersionNotFoundError:
@@ -191,7 +191,7 @@ class VersionNames:
         _log.warning("versions go on being called what they were: %s", described(error))
         pause = self._interval if 0.0 < self._interval < math.inf else PAUSE_SECONDS
         with self._lock:
-            if self._names is names:
+            if self._names is names:  # pragma: no branch  # else it was asked anew meanwhile
                 self._names = attrs.evolve(names, expires=self._monotonic() + pause)
 
     def _active(self, what: str) -> dict[str, ModelVersion]:

@@ -129,7 +129,7 @@ class WorkerPool:
                 self._idle += 1  # before whoever waits goes on, since that may ask for a thread again
             if error is not None:
                 future.set_exception(error)
-            elif is_wanted:
+            elif is_wanted:  # pragma: no branch  # else it was cancelled at that very moment
                 future.set_result(value)
             # A thread that waits must not keep the last request's input alive.
             del future, call, value, error
