@@ -118,8 +118,17 @@ def assembled(
     """
     if not isinstance(name, str) or not name:
         raise InvalidArgumentError("name", name, "a non-empty string")
-    if concurrency is not None and (not isinstance(concurrency, int) or concurrency < 1):
+    if concurrency is not None and (
+        not isinstance(concurrency, int) or isinstance(concurrency, bool) or concurrency < 1
+    ):
         raise InvalidArgumentError("concurrency", concurrency, "a whole number, at least 1, or None")
+    for parameter, value, kind in (
+        ("limits", limits, Limits), ("cache", cache, CachePolicy), ("health", health, HealthPolicy)
+    ):  # fmt: skip
+        if not isinstance(value, kind):
+            raise InvalidArgumentError(parameter, value, f"a {kind.__name__}, or None")
+    if batching is not None or breaker is not None:
+        _check_options(batching, breaker)
     monotonic = clock.monotonic
     new_pace = partial(Pace, limits.inline_below_ms, monotonic)
     recorder = Recorder(monitor, clock, new_pace())
@@ -181,3 +190,13 @@ def assembled(
         versions, monitor, recorder, health, clock, synthetic_input, guards.try_out, threads.examining, batcher
     )
     return Parts(recorder, caller, versions, results, batcher, guarded, express, is_guarded, many, examiner, [])
+
+
+def _check_options(batching: Any, breaker: Any) -> None:
+    from mlserve.serving._options import Batching, Breaker  # not before somebody asks for one
+
+    for parameter, value, kind in (("batching", batching, Batching), ("breaker", breaker, Breaker)):
+        if not isinstance(value, kind | None):
+            raise InvalidArgumentError(
+                parameter, value, f"a {kind.__name__}, or None", hint=f"{kind.__name__}() has the defaults."
+            )

@@ -11,6 +11,11 @@ from mlserve.errors import InvalidArgumentError
 from mlserve.serving._policy import at_least, positive_or_none, share, whole
 
 
+def _callable_or_none(_instance: object, attribute: Any, value: Any) -> None:
+    if value is not None and not callable(value):
+        raise InvalidArgumentError(attribute.name, value, "a function of an input, or None")
+
+
 @attrs.frozen(kw_only=True)
 class Batching:
     """How requests that are there at the same time are answered by one call of the model.
@@ -28,7 +33,7 @@ class Batching:
     max_batch_size: int = attrs.field(default=64, validator=whole)
     max_wait_ms: float = attrs.field(default=0.0, validator=at_least(0))
     max_queued: int = attrs.field(default=1024, validator=whole)
-    weight: Callable[[Any], int] | None = None
+    weight: Callable[[Any], int] | None = attrs.field(default=None, validator=_callable_or_none)
 
 
 @attrs.frozen(kw_only=True)

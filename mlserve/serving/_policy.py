@@ -14,8 +14,8 @@ from mlserve.errors import InvalidArgumentError
 
 
 def is_number(value: Any) -> bool:
-    """Whether something is a real number, of Python's kinds or of numpy's."""
-    return isinstance(value, numbers.Real)
+    """Whether something is a real number, of Python's kinds or of numpy's; a boolean is none."""
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
 def at_least(minimum: float) -> Any:

@@ -58,8 +58,8 @@ class ModelServer(PredictionService[TIn, TOut], Generic[TModel, TIn, TOut]):
         fallbacks: What answers when a model cannot, in order. Requests that the caller is to blame for are not helped.
         breaker: When a version that keeps failing is given a rest; None for never.
         batching: How requests that are there at the same time share a call of the model; None for not at all.
-        concurrency: Calls of one model at once, with ``batching`` batches; None for as many as there are callers. 1 for
-            a model that is not thread-safe.
+        concurrency: Calls of one version at once, with ``batching`` batches; None for as many as there are callers. 1
+            for a model that is not thread-safe.
         limits: What a request may cost others.
         cache: Which models stay in memory, and how the latest version is followed.
         health: When the server is healthy.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from datetime import timedelta
 from typing import Any
@@ -9,7 +10,15 @@ from typing import Any
 import attrs
 import pytest
 
-from mlserve import CachePolicy, HealthPolicy, Limits
+from mlserve import (
+    Batching,
+    CachePolicy,
+    HealthPolicy,
+    InMemoryModelMonitor,
+    InMemoryModelRepository,
+    Limits,
+    ModelServer,
+)
 from mlserve.errors import InvalidArgumentError
 
 NO_COUNTS = [0, -1, 1.5, 2.0, math.nan, math.inf, True, None, "3", [3]]
@@ -86,3 +95,41 @@ def test_a_policy_is_written_with_names(policy: Any) -> None:
     """Numbers without a name could mean anything: parameters are given by keyword."""
     with pytest.raises(TypeError):
         policy(3)
+
+
+@pytest.mark.parametrize(
+    ("parameter", "value"),
+    [
+        *itertools.product(("limits", "cache", "health", "batching", "breaker"), (True, {})),
+        ("batching", Batching),
+        ("breaker", Limits()),
+        ("concurrency", True),
+    ],
+    ids=str,
+)
+def test_an_option_of_another_kind_is_refused_by_name(parameter: str, value: Any) -> None:
+    """An option that is no policy of its kind is refused when the server is built, not by a request."""
+    options: Any = {parameter: value}
+    with pytest.raises(InvalidArgumentError) as raised:
+        ModelServer(InMemoryModelRepository(), InMemoryModelMonitor(), **options)
+    assert (raised.value.parameter, raised.value.value is value) == (parameter, True)
+
+
+@pytest.mark.parametrize("value", [5, "len", [len]])
+def test_a_weight_is_a_function(value: Any) -> None:
+    """What cannot weigh inputs is refused when it is given."""
+    assert refused(Batching, "weight", value)
+
+
+@pytest.mark.parametrize("value", [0, -1, math.nan, math.inf, "1", timedelta(seconds=1)])
+def test_a_check_of_health_has_a_positive_time(value: Any) -> None:
+    """A check waits for some time, or with None for as long as it takes."""
+    assert refused(HealthPolicy, "timeout_ms", value)
+
+
+@pytest.mark.parametrize("value", [True, False, "1", math.nan])
+def test_a_time_limit_is_a_number(value: Any) -> None:
+    """A time limit that is no number is a misuse, which raises."""
+    server = ModelServer(InMemoryModelRepository(), InMemoryModelMonitor())
+    with pytest.raises(InvalidArgumentError, match="timeout_ms"):
+        server.predict(0, timeout_ms=value)
