@@ -21,7 +21,7 @@ def numeric_array(value: Any) -> npt.NDArray[Any] | None:
         return None
     try:
         # Of a masked array what lies behind the mask is no value.
-        masked = isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value)
+        masked = isinstance(value, np.ma.MaskedArray) and value.dtype.kind in NUMERIC_KINDS and np.ma.is_masked(value)
         array = _unmasked(value) if masked else np.asarray(value)
     except Exception:  # whatever an array-like's __array__ raises means that it is no array
         return None

@@ -86,6 +86,7 @@ class Parts:
         self.guarded.guards.renew()
         self.recorder.renew()
         self.caller.renew()
+        self.health.renew()
 
     def _is_busy(self) -> bool:
         is_used = any(version.leases or version.holds for version in self.cache.loaded)

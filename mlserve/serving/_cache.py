@@ -54,7 +54,7 @@ class VersionCache:
         self.observed: Any = observed(repository)
         self._interval = policy.refresh_seconds if isinstance(self.observed, NeverChanges) else float("inf")
         self._names = VersionNames(
-            repository, self.observed, self._interval, clock.monotonic, self._count_error, self._start
+            repository, self.observed, self._interval, clock.monotonic, self._count_error, _started
         )
         self._closed = False
         self.current: Current | None = None
@@ -109,12 +109,10 @@ class VersionCache:
             return None
         return current.loaded
 
-    def at_hand(self, version: ModelVersion | str | None, now: float) -> LoadedVersion | None:
-        """The version a request names, or the latest for None, where neither need be asked for nor loaded."""
-        if version is None:
-            return self.fresh(now)
+    def at_hand(self, version: ModelVersion | str) -> LoadedVersion | Flight | None:
+        """The same as ``named``, where the repository need not be asked; else None."""
         known = None if self._closed else self._names.known(version)
-        return None if known is None else self._loaded.get(known.id)
+        return None if known is None else self._boarded(known)
 
     def refresh(self) -> LoadedVersion:
         """The same as ``follow``, and ask what names mean when they are next used."""
@@ -239,21 +237,19 @@ class VersionCache:
 
     # ------------------------------------------------------------------------------------------------- by name
 
-    def knows(self, version: ModelVersion | str) -> bool:
-        """Whether the repository need not be asked what a version's name means."""
-        return self._names.known(version) is not None
-
     def named(self, version: ModelVersion | str) -> LoadedVersion | Flight:
         """A version by its id, its alias or itself: loaded, or its load, which is not waited for.
 
         Raises:
             ServingError: It may not be served.
         """
-        found = self._names.known(version) or self._names.resolve(version)
-        loaded = self._loaded.get(found.id)
+        return self._boarded(self._names.known(version) or self._names.resolve(version))
+
+    def _boarded(self, version: ModelVersion) -> LoadedVersion | Flight:
+        loaded = self._loaded.get(version.id)
         if loaded is not None:
             return loaded
-        flight = self._board(found)
+        flight = self._board(version)
         self._count_miss()
         return flight
 
@@ -335,10 +331,8 @@ class VersionCache:
             self._without_new(flight.error, current, version_id)
 
     def _start(self, name: str, target: Callable[[], None]) -> None:
-        try:
-            threading.Thread(target=target, name=f"mlserve-{name}", daemon=True).start()
-        except RuntimeError:
-            _log.warning("no thread could be started, so the caller does the work itself", exc_info=True)
+        if not _started(name, target):
+            _log.warning("no thread could be started, so the caller does the work itself")
             target()
 
     # ------------------------------------------------------------------------------------------------- evicting
@@ -403,3 +397,12 @@ class VersionCache:
         """The models in memory, oldest first."""
         with self._lock:
             return tuple(self._loaded.values())
+
+
+def _started(name: str, target: Callable[[], None]) -> bool:
+    """Whether a thread could be started for something."""
+    try:
+        threading.Thread(target=target, name=f"mlserve-{name}", daemon=True).start()
+    except RuntimeError:
+        return False
+    return True

@@ -73,10 +73,9 @@ class Finding:
 
     def acquired(self, request: Request, version: ModelVersion | str | None, acquire: Acquire) -> LoadedVersion:
         """A version, or the latest for None, loaded. Its load is waited for on this thread, which no other misses."""
-        found: LoadedVersion | Flight | None = self._cache.at_hand(version, self._monotonic())
+        found = self._at_hand(version)
         if found is None:
-            ask = partial(acquire, version)
-            found = ask() if self._is_known(version) else self.in_time(request, ask, self._pool(version))
+            found = self.in_time(request, partial(acquire, version), self._pool(version))
         if isinstance(found, LoadedVersion):
             return found
         deadline = request.deadline
@@ -85,10 +84,9 @@ class Finding:
         return found.outcome()
 
     async def _aacquired(self, request: Request, version: Any, acquire: Acquire) -> LoadedVersion:
-        found: LoadedVersion | Flight | None = self._cache.at_hand(version, self._monotonic())
+        found = self._at_hand(version)
         if found is None:
-            ask = partial(acquire, version)
-            found = ask() if self._is_known(version) else await self.ain_time(request, ask, self._pool(version))
+            found = await self.ain_time(request, partial(acquire, version), self._pool(version))
         if isinstance(found, LoadedVersion):
             return found
         deadline = request.deadline
@@ -96,8 +94,9 @@ class Finding:
             raise too_late(request)
         return found.outcome()
 
-    def _is_known(self, version: ModelVersion | str | None) -> bool:
-        return version is not None and self._cache.knows(version)
+    def _at_hand(self, version: ModelVersion | str | None) -> LoadedVersion | Flight | None:
+        """The version, or the load of one that is named, where the repository need not be asked for it."""
+        return self._cache.fresh(self._monotonic()) if version is None else self._cache.at_hand(version)
 
     def _pool(self, version: ModelVersion | str | None) -> WorkerPool:
         return self._threads.shared if version is None else self._threads.naming
@@ -132,7 +131,7 @@ class Finding:
                     waiting.cancel()
                     raise too_late(request)
             return await waiting
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, GeneratorExit):
             request.is_left = True
             waiting.cancel()  # and with it a call that no thread has begun
             raise
@@ -162,15 +161,21 @@ class Finding:
         import asyncio
 
         self.refuse_if_late(request)
-        if request.deadline is None:
-            return await call(input)
+        limit = None
         try:
+            if request.deadline is None:
+                return await call(input)
             async with asyncio.timeout(max(0.0, request.deadline - self._monotonic())) as limit:
                 return await call(input)
         except TimeoutError:
-            if not limit.expired():
+            if limit is None or not limit.expired():
                 raise  # its own
             raise too_late(request) from None
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            raise RuntimeError("it raised CancelledError, and nobody had cancelled it") from None
 
     def refuse_if_late(self, request: Request) -> None:
         """See that a request is still in time.

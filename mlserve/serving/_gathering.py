@@ -41,6 +41,8 @@ class Home:
         self._lock = threading.Lock()
         self.is_left = False
         """Whether the caller was cancelled."""
+        self.whole: Request | None = None
+        """What the caller asks."""
         self._under_way: concurrent.futures.Future[Any] | None = None
 
     def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
@@ -72,6 +74,8 @@ class Home:
         """The caller was cancelled: so is what runs for it, and what would."""
         with self._lock:
             self.is_left = True
+            if self.whole is not None:  # pragma: no branch  # else no thread has begun with it
+                self.whole.is_left = True
             if self._under_way is not None:
                 self._under_way.cancel()
 
@@ -141,15 +145,11 @@ async def _together(
     turns = asyncio.Semaphore(at_once)
 
     async def outcome(request: Request) -> Any:
-        task = asyncio.current_task()
-        assert task is not None
         try:
             async with turns:
                 return await call(request)
         except asyncio.CancelledError:
-            if task.cancelling():
-                raise
-            return concurrent.futures.CancelledError()  # the model cancelled itself: one failure among others
+            raise  # the caller's
         except BaseException as error:  # SystemExit would end the loop
             return error
 

@@ -338,7 +338,7 @@ class Guards:
             return await self.acoroutine(loaded, request, loaded.call)
         average = loaded.average_ms
         if self._concurrency is None and average is not None and average <= self._limits.inline_below_ms:
-            value = await self._caller.acall(loaded, request.checked)
+            value = await self.finding.awaited_in_time(request, partial(self._caller.acall, loaded), request.checked)
             self.finding.refuse_if_late(request)
             return value
         return await self.finding.ain_time(request, lambda: self._timed(loaded, request), self.threads.of(loaded))
@@ -366,8 +366,8 @@ class Guards:
             taken = self.threads.turns.submit(lambda: self._wait_for(gate, request))
             try:
                 await asyncio.wrap_future(taken)
-            except BaseException:
-                request.is_left = True
+            except BaseException as error:
+                request.is_left = not isinstance(error, Exception)  # one that is late or refused may still be helped
                 # The turn may still come: nobody would hand it on.
                 taken.add_done_callback(lambda ended: _release(gate, ended))
                 raise

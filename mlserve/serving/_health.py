@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
@@ -57,6 +59,12 @@ class HealthExaminer:
     batcher: Batcher | None = None
     _seen: Counter[str] = attrs.field(factory=Counter, init=False)
     """Errors of the monitor that an earlier check has told of."""
+    _under_way: dict[str, Future[Any]] = attrs.field(factory=dict, init=False)
+    """Calls that have not ended: one that hangs is waited for again, not made once more."""
+
+    def renew(self) -> None:  # pragma: no cover  # runs in the forked child, where nothing measures
+        """No call is under way, as in a forked child."""
+        self._under_way.clear()
 
     def examine(self) -> HealthStatus:
         """All checks, one after the other. Never raises."""
@@ -88,17 +96,24 @@ class HealthExaminer:
 
     def is_ready(self) -> bool:
         """Whether the version that answers has predicted once."""
+        loaded = self.cache.fresh(self.clock.monotonic())
         try:
-            loaded = self._in_time(self.cache.latest)
-        except (ServingError, TimeoutError):
+            if loaded is None:
+                loaded = self._in_time("latest", self.cache.latest)
+        except ServingError:
             return False
+        except TimeoutError:
+            current = self.cache.current
+            if current is None:
+                return False
+            loaded = current.loaded
         if not loaded.is_proven:
             check = self._check_prediction(loaded)
             # A version that nothing is known to try with is believed.
             loaded.is_proven = check.status is not CheckStatus.FAIL
         return loaded.is_proven
 
-    def _in_time(self, call: Callable[[], T]) -> T:
+    def _in_time(self, what: str, call: Callable[[], T]) -> T:
         """Make a call, on another thread where it may not be waited for for ever.
 
         Raises:
@@ -107,19 +122,26 @@ class HealthExaminer:
         limit = self.policy.timeout_ms
         if limit is None:
             return call()
-        future = self.pool.submit(call)
+        future: Future[T] | None = self._under_way.get(what)
+        if future is None or future.done():
+            future = self._under_way[what] = self.pool.submit(call)
+            future.add_done_callback(partial(self._ended, what))
         try:
             return future.result(limit / 1000.0)
         except TimeoutError:
-            if not future.cancel() and future.done():
+            if future.done():
                 return future.result()  # it ended at that very moment, or the error is its own
             raise TimeoutError(f"it takes longer than {limit:g} ms, and goes on") from None
         finally:
             del future  # an exception's traceback would keep it, and it the exception
 
+    def _ended(self, what: str, future: Future[Any]) -> None:
+        if self._under_way.get(what) is future:  # pragma: no branch  # else the next check was faster
+            del self._under_way[what]  # it holds what the call gave
+
     def _check_versions(self, checks: list[HealthCheck]) -> LoadedVersion | None:
         try:
-            loaded = self._in_time(self.cache.follow)
+            loaded = self._in_time("follow", self.cache.follow)
         except TimeoutError as error:
             current = self.cache.current
             wrong = f"the repository was asked and its latest version loaded, but {error}"
@@ -147,7 +169,7 @@ class HealthExaminer:
             detail = "no input to try: register the version with example=, or give the server synthetic_input="
             return HealthCheck("prediction", CheckStatus.SKIPPED, detail)
         try:
-            self._in_time(lambda: self.predict_once(loaded, input))
+            self._in_time(f"predict {loaded.id}", lambda: self.predict_once(loaded, input))
         except Exception as error:
             detail = f"version {loaded.id} failed on the synthetic input: {described(error)}"
             return HealthCheck("prediction", CheckStatus.FAIL, detail)
@@ -155,7 +177,7 @@ class HealthExaminer:
 
     def _check_monitor(self, checks: list[HealthCheck]) -> ModelMetrics | None:
         try:
-            metrics = self._in_time(lambda: self.monitor.get_recent_metrics(self.policy.window))
+            metrics = self._in_time("monitor", lambda: self.monitor.get_recent_metrics(self.policy.window))
         except Exception as error:
             self.recorder.failed(error)
             checks.append(HealthCheck("monitor", CheckStatus.WARN, f"the monitor cannot be read: {described(error)}"))

@@ -71,19 +71,22 @@ class ManyPath:
         requests = [Request(item, self._results.new_id(), started) for item in items]
         whole = Request(inputs, requests[0].prediction_id, started)
         whole.count = len(items)
+        if home is not None:
+            home.whole = whole
         for request in (whole, *requests):
             request.version, request.key, request.deadline, request.home = version, key, deadline, home
         try:
             self._guards.admit(whole)
         except Exception as error:
             return self._refused(requests, error)
+        finished: list[ServingResult[Any]] = []
         try:
             outcomes = self._outcomes(whole, requests)
             if home is not None and home.is_left:
                 raise CancelledError
-            return self._told(requests, outcomes)
+            return self._told(requests, outcomes, finished)
         except BaseException:
-            for _ in requests:
+            for _ in requests[len(finished) :]:
                 self._results.cancelled.next()
             raise
         finally:
@@ -146,8 +149,7 @@ class ManyPath:
             for request in requests:
                 request.loaded, request.arm = loaded, whole.arm
             if loaded.takes_positions and is_frame(whole.input):
-                for request, row in zip(requests, np.asarray(whole.input), strict=True):
-                    request.input = row
+                _go_by_position(whole.input, requests)
             try:
                 faults = self._guards.check(loaded, whole, lambda: _checked_each(loaded, requests))
             except Exception as error:  # the validator, or a thread for it, is too late
@@ -214,7 +216,10 @@ class ManyPath:
         except Exception as error:
             return error
 
-    def _told(self, requests: Sequence[Request], outcomes: Sequence[Any]) -> list[ServingResult[Any]]:
+    def _told(
+        self, requests: Sequence[Request], outcomes: Sequence[Any], finished: list[ServingResult[Any]]
+    ) -> list[ServingResult[Any]]:
+        """The results, in order; ``finished`` has them as they are counted."""
         answered = [row for row, outcome in enumerate(outcomes) if not isinstance(outcome, Exception)]
         found: dict[int, ServingResult[Any]] = {}
         if answered:
@@ -223,10 +228,22 @@ class ManyPath:
             answers = Answers.of([outcomes[row] for row in answered], loaded.has_confidence)
             results = self._results.succeeded_many(loaded, [requests[row] for row in answered], answers)
             found.update(zip(answered, results, strict=True))
-        return [
-            found[row] if row in found else self._guarded.instead(request, outcomes[row])
-            for row, request in enumerate(requests)
-        ]
+            finished += results
+        for row, request in enumerate(requests):
+            if row not in found:
+                found[row] = self._guarded.instead(request, outcomes[row])
+                finished.append(found[row])
+        return [found[row] for row in range(len(requests))]
+
+
+def _go_by_position(frame: Any, requests: Sequence[Request]) -> None:
+    """Have the rows of a frame lose their names."""
+    try:
+        rows = list(frame.to_numpy())
+    except Exception:  # of a library whose frames keep their numbers: the records will do
+        return
+    for request, row in zip(requests, rows, strict=True):
+        request.input = row
 
 
 def _checked_each(loaded: LoadedVersion, requests: Sequence[Request]) -> list[Exception | None]:

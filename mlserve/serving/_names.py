@@ -23,6 +23,9 @@ T = TypeVar("T")
 PAUSE_SECONDS = 1.0
 """How long a repository that could not be asked is left alone, where no interval of asking says so."""
 
+PATIENCE_SECONDS = 30.0
+"""When a repository that has not answered is asked by another thread, for the first time; each time twice as long."""
+
 
 @attrs.frozen(eq=False, repr=False)
 class _Names:
@@ -88,7 +91,7 @@ class VersionNames:
             next one.
         monotonic: Tells seconds.
         count_error: Called when the repository raised.
-        start: Does something on a thread with a name.
+        start: Does something on a thread with a name; tells whether there was one.
     """
 
     def __init__(
@@ -98,7 +101,7 @@ class VersionNames:
         interval: float,
         monotonic: Callable[[], float],
         count_error: Callable[[], None],
-        start: Callable[[str, Callable[[], None]], None],
+        start: Callable[[str, Callable[[], None]], bool],
     ) -> None:
         self._repository = repository
         self._observed = observed
@@ -112,7 +115,8 @@ class VersionNames:
     def renew(self) -> None:
         """Nobody asks the repository, as in a forked child."""
         self._lock = threading.Lock()
-        self._is_refreshing = False
+        self._refreshing_until = 0.0
+        self._patience = PATIENCE_SECONDS
 
     def resolve(self, version: ModelVersion | str) -> ModelVersion:
         """The version a name stands for, if it may be served.
@@ -144,18 +148,25 @@ class VersionNames:
                 if found is None:
                     raise
                 self._pause(names, error)
-            names.versions[name] = found
+                names.versions[name] = found
+            else:
+                # Where each request is to ask, it is only for when the repository cannot be.
+                (names.versions if self._interval else names.before)[name] = found
         return found
 
     def known(self, version: ModelVersion | str) -> ModelVersion | None:
         """The same, where the repository need not be asked; else None."""
         name, names = version.id if isinstance(version, ModelVersion) else version, self._names
-        if names.generation != self._observed.generation or not isinstance(name, str):
+        generation, now = self._observed.generation, self._monotonic()
+        is_changed = names.generation != generation
+        if generation != generation:  # it cannot be read now, as NaN says: a pause holds all the same
+            is_changed = not now < names.expires < math.inf
+        if is_changed or not isinstance(name, str):
             return None
-        if self._monotonic() >= names.expires:
+        if now >= names.expires:
             if not self._interval:
                 return None
-            self._refresh_later(names)
+            self._refresh_later(names, now)
         return names.versions.get(name)
 
     def forget(self) -> None:
@@ -163,12 +174,14 @@ class VersionNames:
         names = self._names
         self._names = _Names(-1, 0.0, before=names.before | names.versions)
 
-    def _refresh_later(self, names: _Names) -> None:
+    def _refresh_later(self, names: _Names, now: float) -> None:
         with self._lock:
-            if self._is_refreshing or self._names is not names:
+            if now < self._refreshing_until or self._names is not names:
                 return  # a repository that hangs is not asked by one thread more each time
-            self._is_refreshing = True
-        self._start("refresh-names", partial(self._refresh, names))
+            self._refreshing_until = now + self._patience
+            self._patience *= 2.0
+        if not self._start("refresh-names", partial(self._refresh, names)):
+            self._refreshing_until = now + PAUSE_SECONDS
 
     def _refresh(self, names: _Names) -> None:
         """Ask what all names mean now."""
@@ -178,13 +191,20 @@ class VersionNames:
             for name in list(names.versions):
                 try:
                     versions[name] = self._found(name, active)
-                except VersionNotFoundError as error:
+                except ServingError as error:
                     _log.info("%s", error.message)
-            self._names = _Names(generation, self._monotonic() + self._interval, versions)
+                    meant = names.versions[name]
+                    # An alias that cannot be looked up goes on meaning what it did, where that may still be served.
+                    if meant.id in active and not isinstance(error, VersionNotFoundError):
+                        versions[name] = meant
+            before = {name: version for name, version in names.before.items() if version.id in active}
+            with self._lock:
+                if self._names is names:  # pragma: no branch  # else it was asked anew meanwhile
+                    self._names = _Names(generation, self._monotonic() + self._interval, versions, before)
         except Exception as error:
             self._pause(names, error)
-        finally:
-            self._is_refreshing = False
+        with self._lock:
+            self._refreshing_until, self._patience = 0.0, PATIENCE_SECONDS
 
     def _pause(self, names: _Names, error: Exception) -> None:
         """Take names for unchanged for a while, lest each request wait for a repository that is down."""

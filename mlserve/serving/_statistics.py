@@ -13,11 +13,11 @@ from mlserve.serving._requests import Request
 
 
 def _holding(version: LoadedVersion, under_way: Sequence[Request]) -> int:
-    """Requests that use a version, those among them whose callers were told that they are late."""
+    """Calls that use a version, those among them whose callers were told that they are late."""
     held = [hold for hold in list(version.holds) if isinstance(hold, Request)]
     requests = {id(one): one.count for one in [*held, *under_way] if one.loaded is version}
     # Of those in a batch that goes on without them none is left: the batch counts as one.
-    return max(sum(requests.values()), bool(version.holds))
+    return len(version.leases) + sum(requests.values()) or int(bool(version.holds))
 
 
 def counted(parts: Parts) -> ServerStatistics:
@@ -25,7 +25,7 @@ def counted(parts: Parts) -> ServerStatistics:
     cache, results, guards, batcher = parts.cache, parts.results, parts.guarded.guards, parts.batcher
     loaded = cache.loaded
     under_way = list(guards.under_way.values())
-    leases = {version.id: len(version.leases) + _holding(version, under_way) for version in loaded}
+    leases = {version.id: _holding(version, under_way) for version in loaded}
     in_flight = (
         sum(len(version.leases) for version in loaded) + len(parts.arriving) + sum(one.count for one in under_way)
     )

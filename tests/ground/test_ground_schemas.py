@@ -229,6 +229,13 @@ def test_what_is_masked_is_missing(dtype):
     assert schema.validate(np.ma.masked_array([1.0, 2.0])).value.tolist() == [1.0, 2.0]
 
 
+@pytest.mark.parametrize("values", [["1.5", "2"], np.array(["2026-01-01", "2026-01-02"], "M8[D]"), [1j, 2.0]])
+def test_a_mask_makes_no_number_of_what_is_none(values):
+    """Texts, times and complex numbers are no numbers, masked or not."""
+    schema = ArraySchema(shape=(2,), allow_missing=True)
+    assert not schema.validate(np.ma.masked_array(values, [0, 1])).is_valid
+
+
 @pytest.mark.parametrize(
     "input", [[1, pd.NA], {"b": pd.NaT, "a": 1}, pd.DataFrame({"a": [1.0], "b": pd.array([None], "Float64")})], ids=type
 )

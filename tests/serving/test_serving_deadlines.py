@@ -212,6 +212,23 @@ def test_a_coroutine_that_is_too_late_is_cancelled(is_async: bool, host: Host) -
     assert (result.error.kind, seen.count("cancelled")) == (ErrorKind.DeadlineExceeded, seen.count("called"))
 
 
+def test_a_function_that_returns_a_coroutine_is_in_time_on_a_loop(host: Host) -> None:
+    """A callable that was short so far, and whose coroutine takes long, is too late and not waited for."""
+    takes_long = False
+
+    async def later(input: Any) -> Any:
+        if takes_long:
+            await asyncio.sleep(PATIENCE)
+        return input
+
+    server = host(lambda input: later(input))
+    assert asyncio.run(server.apredict(1)).value == 1
+    takes_long = True
+    server._parts.cache.loaded[0].average_ms = 0.0
+    result = asyncio.run(asyncio.wait_for(server.apredict(2, timeout_ms=SOON_MS), PATIENCE / 2))
+    assert result.error.kind is ErrorKind.DeadlineExceeded
+
+
 @pytest.mark.parametrize("batching", [None, Batching()], ids=["alone", "batched"])
 @both
 def test_a_call_that_goes_on_shows(is_async: bool, batching: Any, host: Host) -> None:

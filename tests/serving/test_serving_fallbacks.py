@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from serving_doubles import EightMethodMonitor, FullRepository, Gate, InThread, Tallied
+from serving_doubles import PATIENCE, EightMethodMonitor, FullRepository, Gate, InThread, Tallied, until
 
 from mlserve import Batching, ErrorKind, InMemoryModelMonitor, InMemoryModelRepository, Limits, ModelServer
 from mlserve.clocks import ManualClock
@@ -203,20 +203,84 @@ def test_a_closed_server_gives_static_answers(host: Host) -> None:
     assert server.predict(1).degraded.startswith("StaticAnswer answered, because of ServerClosed")
 
 
-@both
-def test_what_leaves_a_fallback_by_an_interrupt_is_cancelled(is_async: bool, host: Host) -> None:
+def test_what_leaves_a_fallback_by_an_interrupt_is_cancelled(host: Host) -> None:
     """A KeyboardInterrupt out of a fallback goes to the caller, and is counted."""
 
     def fallback(input: Any) -> Any:
         raise KeyboardInterrupt
 
-    async def afallback(input: Any) -> Any:
+    server = host(failing, fallbacks=[CallableFallback(fallback)])
+    with pytest.raises(KeyboardInterrupt):
+        server.predict(1)
+    assert server.statistics().cancelled == 1
+
+
+@pytest.mark.parametrize("timeout_ms", [None, 1e9])
+def test_a_fallback_that_cancels_itself_has_failed(timeout_ms: Any, host: Host) -> None:
+    """A coroutine function that raises CancelledError cancels nobody: the next fallback answers, one or many."""
+
+    async def fallback(input: Any) -> Any:
         raise asyncio.CancelledError
 
-    server = host(failing, fallbacks=[CallableFallback(afallback if is_async else fallback)])
-    with pytest.raises(asyncio.CancelledError if is_async else KeyboardInterrupt):
-        ask(server, is_async, 1)
-    assert server.statistics().cancelled == 1
+    server = host(failing, fallbacks=[CallableFallback(fallback), StaticAnswer(0)])
+    assert asyncio.run(server.apredict(1, timeout_ms=timeout_ms)).value == 0
+    assert [each.value for each in asyncio.run(server.apredict_many([1, 2], timeout_ms=timeout_ms))] == [0, 0]
+    assert (server.statistics().cancelled, server.statistics().fallback_errors) == (0, 3)
+
+
+def test_who_leaves_while_others_of_it_were_told_is_counted_once(serve: Callable[..., ModelServer]) -> None:
+    """Of an ``apredict_many`` that is cancelled while a fallback helps one input, those told before are not."""
+    reached = threading.Event()
+
+    async def fallback(input: Any) -> Any:
+        if input == 1:
+            raise ValueError("no")
+        reached.set()
+        await asyncio.Event().wait()
+
+    server = serve(failing, server={"fallbacks": [CallableFallback(fallback)]})
+
+    async def leave() -> None:
+        task = asyncio.ensure_future(server.apredict_many([1, 2, 3]))
+        await asyncio.to_thread(reached.wait, PATIENCE)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(leave())
+    until(lambda: server.statistics().in_flight == 0)
+    found = server.statistics()
+    assert (found.accepted, found.answered, found.failed, found.cancelled) == (3, 1, 1, 2)
+
+
+@pytest.mark.parametrize("why", ["late", "too many"])
+def test_the_previous_version_helps_who_waited_in_vain(why: str, tallied: Host) -> None:
+    """A request whose turn at a coroutine model came too late, or that was one too many to wait for it, is helped."""
+
+    async def ask_all() -> list[Any]:
+        gate = asyncio.Event()
+
+        async def slow(input: Any) -> Any:
+            await asyncio.wait_for(gate.wait(), PATIENCE)
+            return "slow"
+
+        repository = InMemoryModelRepository()
+        repository.register(lambda input: "helped")
+        repository.register(slow)
+        server = tallied(repository, concurrency=1, fallbacks=[PreviousVersion()], limits=Limits(max_queued=1))
+        await server.apredict(0, "1")
+        first = asyncio.ensure_future(server.apredict(0))
+        await asyncio.to_thread(until, lambda: dict(server.statistics().leases).get("2") == 1)
+        waiting = asyncio.ensure_future(server.apredict(0, timeout_ms=200.0 if why == "late" else None))
+        helped = waiting
+        if why == "too many":
+            await asyncio.to_thread(until, lambda: dict(server.statistics().leases).get("2") == 2)
+            helped = asyncio.ensure_future(server.apredict(0))
+        value = (await helped).value
+        gate.set()
+        return [value, (await first).value, (await waiting).value]
+
+    assert asyncio.run(ask_all()) == ["helped", "slow", "helped" if why == "late" else "slow"]
 
 
 # ------------------------------------------------------------------------------------------------ the previous version

@@ -25,6 +25,7 @@ from mlserve import CachePolicy, ErrorKind, InMemoryModelRepository, ModelServer
 from mlserve.clocks import ManualClock
 from mlserve.errors import ModelLoadFailedError, RepositoryUnavailableError, VersionNotFoundError
 from mlserve.records import HealthState
+from mlserve.serving import _names
 from mlserve.serving._pool import MOST_THREADS
 
 Build = Callable[..., ModelServer]
@@ -41,12 +42,15 @@ class SlowToTell(ThreeMethodRepository):
     def __init__(self) -> None:
         super().__init__()
         self.gate: Gate | None = None
+        self.stale: Any = None
         self.set_alias = self.inner.set_alias
         self.resolve_alias = self.inner.resolve_alias
 
     def get_active_versions(self, limit: int | None = None) -> Any:
-        if self.gate is not None:
-            self.gate.pass_through()
+        gate, stale = self.gate, self.stale
+        if gate is not None:
+            gate.pass_through()
+            return super().get_active_versions(limit) if stale is None else stale
         return super().get_active_versions(limit)
 
 
@@ -519,6 +523,134 @@ def test_a_repository_that_is_down_is_left_alone_for_a_while(refresh_seconds: fl
     assert repository.calls["get_active_versions"] == asked + 3
     assert server.predict(0, "2").error.kind is ErrorKind.RepositoryUnavailable
     assert server.statistics().repository_errors == 4
+
+
+def test_a_late_answer_does_not_undo_a_refresh(build: Build) -> None:
+    """What was asked before ``refresh`` and is answered after it changes nothing."""
+    repository, clock = SlowToTell(), ManualClock()
+    server = serving(repository, build, clock=clock)
+    repository.register(Answering("new"))
+    server.predict(0, "1")
+    clock.advance(SECOND)
+    repository.stale = repository.inner.get_active_versions()
+    repository.gate = gate = Gate()
+    server.predict(0, "1")
+    gate.wait_until_reached()
+    repository.gate = None
+    repository.retire("1")
+    server.refresh()
+    assert server.predict(0, "1").error.kind is ErrorKind.VersionNotFound
+    gate.open()
+    background_ended()
+    assert server.predict(0, "1").error.kind is ErrorKind.VersionNotFound
+
+
+def test_one_name_that_cannot_be_looked_up_keeps_none_of_the_others(build: Build) -> None:
+    """Where an alias cannot be looked up it goes on meaning what it did; the other names are what they are now."""
+    repository, clock = SlowToTell(), ManualClock()
+    server = serving(repository, build, clock=clock)
+    repository.register(Answering("new"))
+    repository.set_alias("champion", "2")
+    assert [server.predict(0, name).success for name in ("1", "champion")] == [True, True]
+    repository.resolve_alias = refused
+    repository.retire("1")
+    clock.advance(SECOND)
+    server.predict(0, "1")
+    background_ended()
+    assert server.predict(0, "1").error.kind is ErrorKind.VersionNotFound
+    assert server.predict(0, "champion").value == "new"
+    repository.register(Answering("newest"))
+    repository.retire("2")
+    clock.advance(SECOND)
+    server.predict(0, "champion")
+    background_ended()
+    assert server.predict(0, "champion").error.kind is ErrorKind.RepositoryUnavailable
+
+
+def refused(alias: str) -> Any:
+    raise KeyError(alias)
+
+
+def test_a_repository_that_does_not_answer_is_asked_by_another_thread_at_last(build: Build) -> None:
+    """A call of the repository that is never answered does not keep names what they were for ever."""
+    repository, clock = SlowToTell(), ManualClock()
+    server = serving(repository, build, clock=clock)
+    repository.register(Answering("new"))
+    server.predict(0, "1")
+    repository.gate = gate = Gate()
+    clock.advance(SECOND)
+    server.predict(0, "1")
+    gate.wait_until_reached()
+    repository.gate = None
+    repository.retire("1")
+    clock.advance(timedelta(seconds=_names.PATIENCE_SECONDS))
+    server.predict(0, "1")
+    until(lambda: not server.predict(0, "1").success)
+    gate.open()
+    background_ended()
+
+
+def test_a_lookup_that_has_no_thread_is_put_off(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no thread can be started a name goes on meaning what it did, and nobody asks in place of one."""
+
+    def refuse(self: Any) -> None:
+        raise RuntimeError("can't start new thread")
+
+    repository, clock = ThreeMethodRepository(), ManualClock()
+    server = serving(repository, build, clock=clock)
+    server.predict(0, "1")
+    clock.advance(SECOND)
+    asked = repository.calls["get_active_versions"]
+    with monkeypatch.context() as without:
+        without.setattr("threading.Thread.start", refuse)
+        assert [server.predict(0, "1").value for _ in range(2)] == ["old", "old"]
+    assert repository.calls["get_active_versions"] == asked
+    clock.advance(SECOND)
+    server.predict(0, "1")
+    background_ended()
+    assert repository.calls["get_active_versions"] == asked + 1
+
+
+def test_names_that_nobody_used_lately_outlast_an_outage_too(build: Build) -> None:
+    """A version that was called by its name once, and may be served still, is found while the repository is down."""
+    repository, clock = ThreeMethodRepository(), ManualClock()
+    server = serving(repository, build, clock=clock)
+    repository.register(Answering("new"))
+    assert [server.predict(0, name).value for name in ("1", "2")] == ["old", "new"]
+    server.refresh()
+    server.predict(0, "1")
+    clock.advance(SECOND)
+    server.predict(0, "1")
+    background_ended()
+    repository.broken["get_active_versions"] = OSError("down")
+    assert server.predict(0, "2").value == "new"
+
+
+def test_each_request_asks_where_it_is_to_also_after_an_outage(build: Build) -> None:
+    """With refresh_seconds=0 what was asked in vain is left alone for a while, and nothing else is."""
+    repository, clock = ThreeMethodRepository(), ManualClock()
+    server = serving(repository, build, clock=clock, cache=CachePolicy(refresh_seconds=0))
+    repository.register(Answering("new"))
+    server.predict(0, "1")
+    repository.broken["get_active_versions"] = OSError("down")
+    assert server.predict(0, "1").value == "old"
+    del repository.broken["get_active_versions"]
+    assert server.predict(0, "2").value == "new"
+    repository.retire("2")
+    assert server.predict(0, "2").error.kind is ErrorKind.VersionNotFound
+
+
+def test_a_repository_whose_generation_cannot_be_read_is_left_alone(build: Build) -> None:
+    """An observable repository that is down altogether is asked now and then, not by each request."""
+    repository, clock = FullRepository(), ManualClock()
+    server = serving(repository, build, clock=clock)
+    server.predict(0, "1")
+    repository.broken.update(generation=OSError("down"), get_active_versions=OSError("down"))
+    asked = repository.calls["get_active_versions"]
+    for _ in range(2):
+        assert [server.predict(0, "1").value for _ in range(5)] == ["old"] * 5
+        clock.advance(SECOND)
+    assert repository.calls["get_active_versions"] == asked + 2
 
 
 def test_a_version_is_called_what_it_was_while_an_observable_repository_is_down(build: Build) -> None:

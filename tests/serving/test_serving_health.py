@@ -35,6 +35,7 @@ from mlserve import (
 from mlserve.clocks import ManualClock
 from mlserve.records import CheckStatus, HealthCheck, HealthState, HealthStatus
 from mlserve.serving import Breaker
+from mlserve.serving._pool import MOST_THREADS
 
 Build = Callable[..., ModelServer]
 
@@ -579,6 +580,23 @@ def test_a_monitor_that_hangs_is_a_warning(build: Build) -> None:
     health = build(repository, monitor, health=BRIEF).check_health()
     monitor.gate.open()
     assert told(health, "monitor") == (CheckStatus.WARN, True)
+
+
+def test_what_hangs_is_waited_for_again_and_not_begun_again(build: Build) -> None:
+    """However often health is checked meanwhile, a repository that hangs takes one thread, and a server that goes on is
+    ready; when it answers, the next check asks it anew.
+    """
+    repository, clock = HangingRepository(), ManualClock()
+    repository.register(Answering("old"), example=0)
+    server = build(repository, health=BRIEF, clock=clock)
+    assert server.is_ready()
+    repository.waits_at = gate = Gate()
+    repository.register(Answering("new"), example=0)
+    found = [(server.check_health().current_version, server.is_ready()) for _ in range(MOST_THREADS + 1)]
+    assert (found, server._parts.health.pool._threads <= 3) == ([("1", True)] * (MOST_THREADS + 1), True)
+    gate.open()
+    until(lambda: server.check_health().current_version == "2")
+    until(lambda: not server._parts.health._under_way)
 
 
 @pytest.mark.parametrize("timeout_ms", [None, 1e6])

@@ -109,6 +109,24 @@ def test_a_frame_goes_by_position_where_nothing_knows_names(
     assert [result.success and result.value for result in results] == pytest.approx([3.0, 12.0, 21.0, 30.0])
 
 
+class NoArray(pd.DataFrame):  # type: ignore[misc]  # pandas' frames are of no type that is known
+    """A frame of a library that makes no array of it unasked."""
+
+    def to_numpy(self, *args: Any, **kwargs: Any) -> Any:
+        raise TypeError("say so, if it is to leave the device")
+
+
+def test_a_frame_that_is_no_array_is_answered_by_records(host: Host) -> None:
+    """Rows of a frame that cannot be had by position are mappings."""
+
+    class Names:
+        def predict(self, X: Any) -> list[Any]:
+            return [sorted(record) for record in X]
+
+    results = host(Names(), task="regression").predict_many(NoArray({"a": [1.0, 2.0], "b": [3.0, 4.0]}))
+    assert [result.value for result in results] == [["a", "b"], ["a", "b"]]
+
+
 def test_records_are_answered_by_a_model_fitted_on_a_frame(host: Host) -> None:
     """Mappings with the features by name make a frame; one without a feature fails alone."""
     model = Columns()
