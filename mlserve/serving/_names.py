@@ -197,7 +197,7 @@ class VersionNames:
                     # An alias that cannot be looked up goes on meaning what it did, where that may still be served.
                     if meant.id in active and not isinstance(error, VersionNotFoundError):
                         versions[name] = meant
-            before = {name: version for name, version in names.before.items() if version.id in active}
+            before = {name: version for name, version in names.before.copy().items() if version.id in active}
             with self._lock:
                 if self._names is names:  # pragma: no branch  # else it was asked anew meanwhile
                     self._names = _Names(generation, self._monotonic() + self._interval, versions, before)

@@ -588,6 +588,7 @@ def test_a_repository_that_does_not_answer_is_asked_by_another_thread_at_last(bu
     until(lambda: not server.predict(0, "1").success)
     gate.open()
     background_ended()
+    assert server.predict(0, "1").error.kind is ErrorKind.VersionNotFound
 
 
 def test_a_lookup_that_has_no_thread_is_put_off(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
